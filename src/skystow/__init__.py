@@ -1,0 +1,3 @@
+"""skystow, the observatory archiver."""
+
+__version__ = "0.1.0"

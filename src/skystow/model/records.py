@@ -1,0 +1,134 @@
+"""Records: what arrives, what it looks like, where it is.
+
+Sizes are bytes, times aware UTC or integer nanoseconds where the name ends in `_ns`. A path is a `PurePosixPath`
+relative to the root of a place; bytes that are not UTF-8 ride in it as surrogates (`path_bytes` gives them back).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+
+ALGORITHMS = ("blake3", "sha256", "xxh128", "md5")
+"""Digests that we compute; the first is the default where a source claims none."""
+
+
+def path_bytes(path: PurePosixPath | str) -> bytes:
+    """The path as the file system has it."""
+    return str(path).encode("utf-8", "surrogateescape")
+
+
+def path_text(raw: bytes) -> str:
+    """The reverse of `path_bytes`: text that may hold surrogates; show it with `shown`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def shown(path: PurePosixPath | str) -> str:
+    """The path as a person or a JSON reader may see it: what cannot be printed is escaped (`\\xff`, `\\n`)."""
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A digest, `hex` in lower case."""
+
+    algorithm: str
+    hex: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a file looks like from outside; None where the source cannot know (a table row has no inode).
+
+    `inode` and `ctime_ns` tell a rewritten file from an untouched one while it is copied; size and mtime tell,
+    later, whether the source still is what was archived.
+    """
+
+    size: int | None = None
+    mtime_ns: int | None = None
+    inode: int | None = None
+    ctime_ns: int | None = None
+
+    def same_content(self, other: Fingerprint) -> bool:
+        """Whether both look like the same version of one file, by what both know of size and mtime."""
+        pairs = ((self.size, other.size), (self.mtime_ns, other.mtime_ns))
+        return all(a == b for a, b in pairs if a is not None and b is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where bytes are: a place of the site (a source or a destination) and a path below its root."""
+
+    place: str
+    path: PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One file that a source says it has. Its identity is (source, key); the file that it becomes is (archive, path).
+
+    The same key with another fingerprint is a newer version of the same source file (see `Ledger.admit`).
+    `rank` orders the queue, smallest first (oldest first: mtime; newest first: its negative); `priority` goes before
+    rank, largest first. `attempts` is what the source says was spent already.
+    """
+
+    source: str
+    key: bytes
+    origin: PurePosixPath
+    archive: str
+    path: PurePosixPath
+    fingerprint: Fingerprint
+    claimed: Digest | None = None
+    priority: int = 0
+    rank: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something at a source that is not ours to archive, and why; counted and named, no failure."""
+
+    source: str
+    origin: PurePosixPath
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process, told apart from any other on any host, before and after a reboot, inside or outside a container."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    started: int
+    """Start time of the process in clock ticks since boot (`/proc/PID/stat`, field 22)."""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a place is. `next_probe` is when the pump looks again; None when the place is well."""
+
+    place: str
+    well: bool
+    since: datetime
+    reason: str = ""
+    next_probe: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell the world, from the outbox. `kind` is a `Step` of a file, as text."""
+
+    id: int
+    at: datetime
+    kind: str
+    body: dict[str, str | int | None]

@@ -1,0 +1,387 @@
+"""The doors of the house: what the engine and the services need from the outside. Read this file first.
+
+Sources say what arrived. The ledger writes it down. Pumps carry it to each place. The outbox tells the world.
+
+Each port has a memory implementation (`skystow.adapters.memory`), real ones, and a contract suite
+(`skystow.testing`) that all of them pass. All calls block; asyncio lives in `skystow.service` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from skystow.errors import FileFault
+from skystow.model.records import Arrival, Digest, Fingerprint, Health, Notice, Skipped, Worker
+from skystow.model.transfer import Destination, Receipt, Route, State, Step, Verdict, Work
+
+
+class Stop(Protocol):
+    """Somebody may ask us to stop. Every long call takes one and looks at it per block or per poll."""
+
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float) -> bool:
+        """Sleep for `timeout` seconds at most; True as soon as we are asked to stop."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC. May jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds; never jumps."""
+        ...
+
+
+# ── places ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Tree(Protocol):
+    """Files that are there already, below one root that nothing escapes. Audit and retire read it."""
+
+    def present(self) -> None:
+        """Raise `Unreachable` unless the root (and its marker, where one is configured) is proven to be there."""
+        ...
+
+    def stat(self, path: PurePosixPath) -> Fingerprint | None:
+        """None where no regular file stands under `path`."""
+        ...
+
+    def digest(self, path: PurePosixPath, algorithm: str, *, stop: Stop) -> Digest:
+        """Read the file. Raises `Missing`, `Unreadable`, `NotAFile`, `PlaceFault`."""
+        ...
+
+    def remove(self, path: PurePosixPath, expected: Fingerprint) -> None:
+        """Remove the name and sync its directory; raises `Changed` if it is not what was expected.
+        Called by `skystow.engine.retire` and by nobody else."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Bytes that landed in a claim's own staging area, or (`adopted`) that stand under the final name already.
+
+    `digest` is that of the stream as it was read (None for adopted files and for links, which are read or compared
+    in `prove`). `handle` is the store's own: a descriptor, a remote name.
+    """
+
+    work: Work
+    digest: Digest | None
+    size: int
+    source: Fingerprint
+    handle: int
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Space at a place, bytes. `spare` is what may be written before `min_free` is reached; may be negative."""
+
+    total: int
+    free: int
+    spare: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `skystow check`."""
+
+    subject: str
+    ok: bool
+    text: str
+    remedy: str = ""
+
+
+class Store(Protocol):
+    """A tree of files that only ever gains whole, verified, immutable files.
+
+    The order is the engine's (`skystow.engine.deliver`): stage, prove, seal, (the ledger's promise), publish, sync,
+    (the ledger's verdict), drop. Every call may be killed and the whole run again.
+    """
+
+    name: str
+    tree: Tree
+
+    def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
+        """Bring each source into the staging area of the claim's token, in an inode of its own, invisible to readers.
+        Raises `PlaceFault` (source or target; what was not yielded is untouched), `OperatorFault`, `Stopped`."""
+        ...
+
+    def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
+        """The digest of what landed, read back from the target (a hard link: of the inode, if it is the same)."""
+        ...
+
+    def seal(self, group: Sequence[Staged]) -> None:
+        """Read-only, owner, times; and the content durable. After this a power cut loses no byte of them."""
+        ...
+
+    def publish(self, staged: Staged) -> None:
+        """Give it its final name, atomically; never overwrites. Done already by the same inode: no error.
+        Raises `NameTaken`, `BadName`, `PlaceFault`."""
+        ...
+
+    def sync(self, group: Sequence[Staged]) -> None:
+        """Make the published names durable: their directories, and every directory made on the way."""
+        ...
+
+    def drop(self, group: Sequence[Staged]) -> None:
+        """Forget what is staged: names in the staging area, descriptors. Never a published name."""
+        ...
+
+    def adopt(self, work: Work) -> Staged | None:
+        """What stands under the final name, as something to prove, sync and settle; None where nothing does."""
+        ...
+
+    def tokens(self) -> Sequence[str]:
+        """The claims that have a staging area here."""
+        ...
+
+    def sweep(self, token: str) -> None:
+        """Remove the staging area of a dead claim. A writer that wakes later writes into inodes without a name."""
+        ...
+
+    def room(self) -> Room: ...
+
+    def check(self, upstream: Tree | None) -> Iterator[Finding]:
+        """Try it out: really write, sync, link and remove a probe file as the running user."""
+        ...
+
+
+# ── sources ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Source(Protocol):
+    """Says what arrived. A sweep is the truth; `wait` is only speed."""
+
+    name: str
+    tree: Tree
+
+    def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped]]:
+        """One pass over everything that is there and finished, in batches of at most 1,000. Raises `Unreachable`."""
+        ...
+
+    def settling(self) -> int:
+        """Files that the last sweep saw and left out because they are not finished yet."""
+        ...
+
+    def wait(self, seconds: float, *, stop: Stop) -> None:
+        """Return after `seconds`, or earlier when something may have changed."""
+        ...
+
+
+# ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What one call of `admit` found, in numbers of arrivals; they add up to the length of the batch.
+
+    `known` counts, by state at the source's own destination, arrivals that were admitted before and look the same.
+    """
+
+    admitted: int = 0
+    refreshed: int = 0
+    known: Mapping[State, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    at: datetime
+    step: Step
+    destination: str | None
+    worker: str
+    digest: Digest | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One transfer as a person sees it. `fault` is the last error's code, `error` its text."""
+
+    id: int
+    route: Route
+    path: PurePosixPath
+    state: State
+    required: bool
+    owned: bool
+    attempts: int
+    abandoned: int
+    digest: Digest | None
+    size: int | None
+    fault: str
+    error: str
+    done_at: datetime | None
+    wakes_at: datetime | None
+    """When it may be claimed next; None: now. Far in the future: its upstream copy is not done."""
+    leased_by: str | None
+    verified_at: datetime | None
+    removed_at: datetime | None
+    blocked: bool = False
+    """Waits for its upstream copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """All that is known of one arrival."""
+
+    id: int
+    source: str
+    origin: PurePosixPath
+    archive: str
+    path: PurePosixPath
+    fingerprint: Fingerprint
+    claimed: Digest | None
+    admitted_at: datetime
+    retired_at: datetime | None
+    copies: tuple[Copy, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Transfers of one route, by state; `bytes` is of those DONE."""
+
+    route: Route
+    waiting: int
+    blocked: int
+    retrying: int
+    done: int
+    quarantined: int
+    conflicts: int
+    cancelled: int
+    bytes: int
+    oldest_waiting: datetime | None
+
+
+class Ledger(Protocol):
+    """The truth about every file. Each call is one short transaction; safe from any thread.
+
+    Times are the database's clock. A claim is a lease with a token; `settle`, `promise` and `renew` are fenced by it:
+    what has been lost changes nothing and is left out of the answer.
+    """
+
+    # intake
+
+    def admit(self, arrivals: Sequence[Arrival], destinations: Sequence[Destination]) -> Admission:
+        """Write down what arrived: files, arrivals, a transfer for each destination, events. Idempotent.
+
+        Known (same source and key, same fingerprint): nothing. Known, other fingerprint, none of its copies is done
+        and all are WAITING: REFRESHED (the new fingerprint, at once claimable). Else a new version with
+        transfers of its own; where the older version's first copy (no upstream) is not DONE, all of its open and
+        quarantined transfers are SUPERSEDED.
+        An arrival whose `attempts` reach the retry limit is up to the caller: the ledger only stores the number.
+        Only transfers without an upstream are claimable; the others wait until the upstream copy is DONE.
+        """
+        ...
+
+    # pump
+
+    def claim(self, route: Route, *, files: int, size: int, seconds: float) -> Sequence[Work]:
+        """Up to `files` transfers of at most `size` bytes together (a larger one goes alone), under one new token.
+
+        First wakes what is due: parked retries, and leases that ran out (counted as abandoned). Order: fewest
+        abandonments, highest priority, lowest rank. A batch holds only transfers with as many abandonments as its
+        first, and not more than that one's cap. Reads first; takes the write lock only when there is work.
+        """
+        ...
+
+    def renew(self, works: Sequence[Work], *, seconds: float) -> set[Work]:
+        """Extend the lease; returns what is still ours."""
+        ...
+
+    def promise(self, receipts: Mapping[Work, Receipt], *, seconds: float) -> set[Work]:
+        """Write down what is about to be published (`Work.promised` of any later claim) and renew; returns what
+        is still ours: only that may be published."""
+        ...
+
+    def settle(self, verdicts: Mapping[Work, Verdict]) -> set[Work]:
+        """States, events, notices; returns those that took effect. Delivered wakes the transfers downstream of it and
+        sets the arrival's fingerprint to the receipt's."""
+        ...
+
+    def next_wake(self, route: Route) -> float | None:
+        """Seconds until the next transfer of the route can be claimed (0: now; leases count until they run out);
+        None when none waits but for its upstream."""
+        ...
+
+    # start
+
+    def reclaim(self, alive: Callable[[Worker], bool | None]) -> int:
+        """Free the claims of dead processes at once, as abandoned. `alive` answers None for processes that it cannot
+        see (other host or PID namespace): those wait for their lease. Returns how many transfers were freed."""
+        ...
+
+    def live_tokens(self) -> set[str]: ...
+
+    # outbox
+
+    def notices(self, *, limit: int) -> Sequence[Notice]:
+        """Unsent ones, oldest first. There is one for each DELIVERED, QUARANTINED, DAMAGED and MISSING."""
+        ...
+
+    def sent(self, notices: Sequence[Notice]) -> None: ...
+
+    # places
+
+    def note_place(self, name: str, root: str) -> None:
+        """Remember what a place's name stands for, so that a trace can say where a file came from."""
+        ...
+
+    def report(self, health: Health) -> None: ...
+
+    # operators
+
+    def requeue(self, copies: Sequence[Copy]) -> int:
+        """QUARANTINED or CANCELLED → WAITING, attempts from 0, claimable now; returns how many changed."""
+        ...
+
+    def ignore(self, copies: Sequence[Copy], reason: str) -> int:
+        """WAITING or QUARANTINED → CANCELLED (a lease on it is lost)."""
+        ...
+
+    def renumber(self, copy: Copy, path: PurePosixPath) -> None:
+        """The transfer, and those downstream of it, go to `path` instead and are claimable again."""
+        ...
+
+    def audited(self, copy: Copy, step: Step, text: str) -> None:
+        """VERIFIED, DAMAGED or MISSING: an event, and `verified_at` for the first."""
+        ...
+
+    def retired(self, dossier: Dossier) -> None:
+        """The source file was removed, on purpose and after proof."""
+        ...
+
+    # windows
+
+    def find(self, name: str | bytes) -> Sequence[int]:
+        """Ids of arrivals whose origin or archive path is `name` (relative to its place), newest first."""
+        ...
+
+    def dossier(self, arrival: int) -> Dossier | None: ...
+
+    def copies(
+        self, *, after: int, limit: int, state: State, destination: str | None = None, source: str | None = None
+    ) -> Sequence[Copy]:
+        """A page of transfers by id, for audits and lists."""
+        ...
+
+    def retirable(self, source: str, *, older_than: float, after: int, limit: int) -> Sequence[Dossier]:
+        """A page of arrivals (by id) of one source, not retired, whose first copy was DONE over `older_than` seconds
+        ago; without their events."""
+        ...
+
+    def counts(self) -> Sequence[Counts]: ...
+    def healths(self) -> Sequence[Health]: ...
+    def places(self) -> Mapping[str, str]: ...
+    def close(self) -> None: ...
+
+
+class Announcer(Protocol):
+    """Tells the world. At least once; returns when the other side has it."""
+
+    def announce(self, notice: Notice) -> None: ...
