@@ -1,0 +1,74 @@
+# skystow: build it, show it, test it. `make` alone lists what there is.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := src tests docs/conf.py $(wildcard bench docs/_ext)
+
+# make run
+SITE :=
+CORRUPT :=
+DURATION := 30
+
+# What the tests need from Debian, as command:package.
+TEST_TOOLS := strace:strace rsync:rsync unshare:util-linux setpriv:util-linux mount:mount
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test test-long lint docs bench lock clean tools
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1@\2/p' Makefile | column -t -s @ 2>/dev/null \
+	    || sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1   \2/p' Makefile
+
+# ── the environment: rebuilt when what it is made of has changed ─────────────────────────────────────────────────
+
+$(VENV)/.run: pyproject.toml constraints.txt tools/venv
+	tools/venv $(VENV)
+	$(PIP) install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) install -q -c constraints.txt -e '.[dev,docs]'
+	touch $@
+
+tools:
+	tools/need $(TEST_TOOLS)
+
+# ── what people type ─────────────────────────────────────────────────────────────────────────────────────────────
+
+run: $(VENV)/.run ## the demonstration, about 40 s (CORRUPT=1: one file is spoilt), or SITE=my.yaml until Ctrl-C
+ifeq ($(SITE),)
+	$(BIN)/python -m skystow.simulate.demo --seconds $(DURATION) $(if $(CORRUPT),--corrupt)
+else
+	$(BIN)/skystow run "$(SITE)"
+endif
+
+test: tools lint docs ## every check and every test but the long ones
+	$(BIN)/pytest -n 2 -m "not long" tests/unit tests/contract tests/system tests/docs tests/crash
+
+test-long: tools $(VENV)/.dev ## the crash cross product and other long tests
+	$(BIN)/pytest -n 2 -m long
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, the rules between the floors
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev ## the handbook, into docs/_build/html; a warning is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+bench: tools $(VENV)/.dev ## measure against rsync and others; takes a while
+	bench/run
+
+lock: ## choose the newest versions that pyproject.toml allows and write them to constraints.txt
+	rm -rf build/lock
+	tools/venv build/lock
+	build/lock/bin/python -m pip install -q -e '.[dev,docs]'
+	{ echo "# Versions that skystow is built and tested with. Made by \`make lock\`; do not edit."; \
+	  build/lock/bin/python -m pip freeze -q --exclude-editable; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## everything that was built; never ./run, which holds archives
+	rm -rf $(VENV) build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
