@@ -106,6 +106,8 @@ class Store(Protocol):
 
     name: str
     tree: Tree
+    max_group: int
+    """Staged files that may be in hand at once (each may hold a descriptor)."""
 
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
         """Bring each source into the staging area of the claim's token, in an inode of its own, invisible to readers.
@@ -126,7 +128,8 @@ class Store(Protocol):
         ...
 
     def sync(self, group: Sequence[Staged]) -> None:
-        """Make the published names durable: their directories, and every directory made on the way."""
+        """Make the names under which these stand durable: their directories, and every directory made on the way
+        (whoever made it: another stream may have, and not have synced it yet)."""
         ...
 
     def drop(self, group: Sequence[Staged]) -> None:

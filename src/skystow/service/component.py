@@ -1,0 +1,165 @@
+"""One component: the intakes, pumps and outbox of a process, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+
+from skystow.errors import PlaceFault, SkystowError
+from skystow.model.records import Worker
+from skystow.ports import Announcer, Clock, Ledger
+from skystow.service.halt import Halt
+from skystow.service.intake import Inlet, Intake
+from skystow.service.outbox import Outbox
+from skystow.service.pump import Lane, Pump
+from skystow.service.status import Progress
+
+WAITED_FOR = 60.0
+"""A single pass waits for retries that are due within this many seconds; for later ones it says: run again."""
+
+HOUSEKEEPING = 600.0
+
+GRACE = 3.0
+"""Seconds for threads to end after a failure."""
+
+
+class Ending(StrEnum):
+    """How a run ended. FINISHED: nothing is left to do but what a person must decide."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    UNFINISHED = "unfinished"
+
+
+class Component:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        inlets: Sequence[Inlet],
+        lanes: Sequence[Lane],
+        announcer: Announcer | None,
+        worker_alive: Callable[[Worker], bool | None],
+        progress: Progress,
+    ) -> None:
+        self.ledger, self.clock, self.progress = ledger, clock, progress
+        self.inlets, self.lanes, self.announcer, self.worker_alive = inlets, lanes, announcer, worker_alive
+
+    async def run(self, halt: Halt, *, once: bool, give_up_after: float = 600.0) -> Ending:
+        """Run until `halt`; with `once`, until everything that is there is archived or nothing moves any more.
+
+        UNFINISHED: nothing moved for `give_up_after` seconds, or retries are due later than in a minute.
+        Raises `OperatorFault` for what a person must change first; what was under way is put back.
+        """
+        work, pools = Halt(), self._pools()  # `work` ends our jobs; `halt` is the world's wish
+        intakes = [
+            Intake(inlet, self.ledger, self.clock, self.progress, work, pools[inlet.source.name])
+            for inlet in self.inlets
+        ]
+        pumps = [
+            Pump(lane, self.ledger, self.clock, self.progress, work, pools[lane.store.name]) for lane in self.lanes
+        ]
+        try:
+            await asyncio.to_thread(self._tidy)
+            async with asyncio.TaskGroup() as jobs:
+                sweeps = [jobs.create_task(_own(intake.run(once=once), work)) for intake in intakes]
+                for pump in pumps:
+                    jobs.create_task(_own(pump.run(), work))
+                if self.announcer is not None:
+                    jobs.create_task(_own(Outbox(self.ledger, self.announcer, work).run(), work))
+                jobs.create_task(_own(self._keep_house(work), work))
+                ending = await self._until_the_end(halt, work, sweeps, intakes, pumps, once, give_up_after)
+                work.set()
+        except BaseExceptionGroup as several:
+            raise next(_leaves(several)) from several
+        finally:
+            work.set()
+            await _wind_up(list(pools.values()))
+        if self.announcer is not None:
+            await asyncio.to_thread(self._tell_the_rest)
+        return ending
+
+    async def _until_the_end(
+        self,
+        halt: Halt,
+        work: Halt,
+        sweeps: Sequence[asyncio.Task[None]],
+        intakes: Sequence[Intake],
+        pumps: Sequence[Pump],
+        once: bool,
+        give_up_after: float,
+    ) -> Ending:
+        pause = 0.02
+        while not (halt.is_set() or work.is_set()):
+            if once:
+                wakes = [wake for pump in pumps if (wake := await pump.next_wake()) is not None]
+                if all(sweep.done() for sweep in sweeps):
+                    if not wakes:
+                        return Ending.FINISHED
+                    if min(wakes) > WAITED_FOR:
+                        return Ending.UNFINISHED
+                moved = max([i.moved_at for i in intakes] + [p.moved_at for p in pumps])
+                if self.clock.monotonic() - moved > give_up_after:
+                    return Ending.UNFINISHED
+            await halt.nap(pause)
+            pause = min(0.25, pause * 1.5)
+        return Ending.STOPPED
+
+    def _pools(self) -> dict[str, ThreadPoolExecutor]:
+        """One pool for each place: a hung mount hangs nothing but its own pumps."""
+        pools = {inlet.source.name: ThreadPoolExecutor(1, f"sweep {inlet.source.name}") for inlet in self.inlets}
+        for name in {lane.store.name for lane in self.lanes}:
+            streams = sum(lane.streams for lane in self.lanes if lane.store.name == name)
+            pools[name] = ThreadPoolExecutor(streams, f"carry {name}")
+        return pools
+
+    def _tidy(self) -> None:
+        """Free the claims of processes that died, then drop what dead claims left in the staging areas."""
+        with contextlib.suppress(PlaceFault):
+            self.ledger.reclaim(self.worker_alive)
+        for store in {id(lane.store): lane.store for lane in self.lanes}.values():
+            with contextlib.suppress(PlaceFault):  # its pump will rest, visibly; the next round tidies
+                tokens = (
+                    store.tokens()
+                )  # listed before the live ones are asked for: no claim made since can be among them
+                live = self.ledger.live_tokens() if tokens else set()
+                for token in tokens:
+                    if token not in live:
+                        store.sweep(token)
+
+    async def _keep_house(self, work: Halt) -> None:
+        while not await work.sleep(HOUSEKEEPING):
+            await asyncio.to_thread(self._tidy)
+
+    def _tell_the_rest(self) -> None:
+        with contextlib.suppress(PlaceFault):
+            while self.announcer is not None and Outbox(self.ledger, self.announcer, Halt()).tell():
+                pass
+
+
+async def _own(job: Coroutine[None, None, None], work: Halt) -> None:
+    """A job that dies ends the others: threads see `work`, tasks are cancelled by their group."""
+    try:
+        await job
+    except BaseException:
+        work.set()
+        raise
+
+
+async def _wind_up(pools: Sequence[ThreadPoolExecutor]) -> None:
+    """Wait for the threads, which look at their stop per block; one that hangs in the kernel is left behind."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GRACE):
+            await asyncio.gather(*(asyncio.to_thread(pool.shutdown, cancel_futures=True) for pool in pools))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The errors of a group, those that we know how to explain first."""
+    flat: list[BaseException] = []
+    for each in group.exceptions:
+        flat.extend(_leaves(each) if isinstance(each, BaseExceptionGroup) else [each])
+    yield from sorted(flat, key=lambda error: not isinstance(error, SkystowError))
