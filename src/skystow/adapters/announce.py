@@ -1,0 +1,58 @@
+"""Notices as lines of JSON in a file, for whoever wants to follow along (`tail -F`)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+from skystow.errors import NoSpace, PlaceFault, ReadOnly, Unreachable
+from skystow.model.records import Notice
+
+
+class JournalAnnouncer:
+    """Implements `skystow.ports.Announcer`: one line per notice, appended and synced before it returns.
+
+    At least once: after a crash the same `id` may stand there twice. The file is opened for each notice, so that it
+    may be rotated away at any time. Raises `PlaceFault`.
+    """
+
+    def __init__(self, path: Path, *, place: str = "journal") -> None:
+        self.path = path
+        self.place = place
+
+    def announce(self, notice: Notice) -> None:
+        record = {"id": notice.id, "at": notice.at.isoformat(), "kind": notice.kind, "body": notice.body}
+        line = json.dumps(record).encode("ascii") + b"\n"
+        try:
+            self._append(line)
+        except OSError as error:
+            raise self._fault(error) from error
+
+    def _append(self, line: bytes) -> None:
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                # A crash or a full disk cut the last line; ours must not be joined to it.
+                line = b"\n" + line
+            while line:
+                line = line[os.write(fd, line) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        if not size:
+            self._sync_directory()
+
+    def _sync_directory(self) -> None:
+        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _fault(self, error: OSError) -> PlaceFault:
+        kind = {errno.ENOSPC: NoSpace, errno.EDQUOT: NoSpace, errno.EROFS: ReadOnly}.get(error.errno or 0, Unreachable)
+        what = f"the journal {self.path} cannot be written: {(error.strerror or str(error)).lower()}"
+        return kind(what, place=self.place, remedy="make room there, or give this user permission to write it")
