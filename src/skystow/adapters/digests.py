@@ -1,0 +1,65 @@
+"""Digests of bytes in memory and of open files. Big blocks: the hashers let other threads run meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from blake3 import blake3
+from xxhash import xxh128
+
+from skystow.errors import ConfigError, Stopped
+from skystow.model.records import ALGORITHMS, Digest
+from skystow.ports import Stop
+
+BLOCK = 1 << 20
+"""Bytes between two looks at `stop`."""
+
+
+class Hasher(Protocol):
+    def update(self, data: bytes | bytearray | memoryview, /) -> object: ...
+    def hexdigest(self) -> str: ...
+
+
+def _md5() -> Hasher:
+    return hashlib.md5(usedforsecurity=False)  # a checksum that instruments claim, no signature
+
+
+_HASHERS: dict[str, Callable[[], Hasher]] = {
+    "blake3": blake3,
+    "sha256": hashlib.sha256,
+    "xxh128": xxh128,
+    "md5": _md5,
+}
+
+
+def hasher(algorithm: str) -> Hasher:
+    """A new hasher; raises `ConfigError` for an algorithm that is not one of `ALGORITHMS`."""
+    try:
+        return _HASHERS[algorithm]()
+    except KeyError:
+        raise ConfigError(f"unknown digest {algorithm!r}", remedy=f"use one of {', '.join(ALGORITHMS)}") from None
+
+
+def digest_file(fd: int, size: int, algorithm: str, stop: Stop) -> Digest:
+    """Read an open file from its beginning to its end (`size` is what is expected, it bounds the buffer); the file
+    position stays. Raises `OSError`, `Stopped`."""
+    running = hasher(algorithm)
+    if size < BLOCK:
+        # One byte more than there should be: a short read is the end, and a file that grew does not look whole.
+        data = os.pread(fd, size + 1, 0)
+        running.update(data)
+        if len(data) == size:
+            return Digest(algorithm, running.hexdigest())
+        at = len(data)
+    else:
+        at = 0
+    buffer = memoryview(bytearray(BLOCK))
+    while count := os.preadv(fd, [buffer], at):
+        running.update(buffer[:count])
+        at += count
+        if stop.is_set():
+            raise Stopped("stopped while reading")
+    return Digest(algorithm, running.hexdigest())

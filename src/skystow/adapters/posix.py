@@ -1,0 +1,168 @@
+"""The store on a local or mounted directory: copies files, hashing as it goes, each into an inode of its own.
+
+One descriptor goes with a file all the way: it is written, read back, made read-only, synced and linked through it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from skystow.adapters.blame import Side, blame
+from skystow.adapters.digests import BLOCK, Hasher, digest_file, hasher
+from skystow.adapters.staging import LocalStore, StoreOptions
+from skystow.adapters.syscalls import allocate
+from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
+from skystow.errors import Changed, ConfigError, FileFault, Missing, NotAFile, Stopped
+from skystow.model.records import Digest, shown
+from skystow.model.transfer import Work
+from skystow.ports import Staged, Stop
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Throttle:
+    """So many bytes per second, over all threads that share it."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._free_at = 0.0
+        self._lock = threading.Lock()
+
+    def spend(self, size: int, stop: Stop) -> None:
+        """Wait until `size` bytes more may flow. Raises `Stopped`."""
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now) + size / self._rate
+            delay = self._free_at - now
+        if stop.wait(delay):
+            raise Stopped("stopped while waiting for bandwidth")
+
+
+class PosixStore(LocalStore):
+    """The `Store` port. `sources` are the trees that `Work.source.place` may name. Safe to share between threads;
+    a claim, and each group of it, belongs to one of them at a time."""
+
+    def __init__(self, name: str, tree: LocalTree, sources: Mapping[str, LocalTree], options: StoreOptions) -> None:
+        super().__init__(name, tree, options)
+        self._sources = sources
+        self._throttle = Throttle(options.bwlimit) if options.bwlimit else None
+        hasher(options.algorithm)  # an unknown one is an error now, not at the first file
+
+    def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
+        for place in {work.source.place for work in works}:
+            self._source(place).forget()
+        for work in works:
+            if stop.is_set():
+                raise Stopped("stopped between two files")
+            outcome: Staged | FileFault
+            try:
+                outcome = self._copy(work, stop)
+            except FileFault as fault:
+                outcome = fault
+            yield work, outcome
+
+    def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
+        try:
+            return digest_file(staged.handle, staged.size, algorithm, stop)
+        except OSError as error:
+            raise blame(error, Side.STAGING, f"reading {shown(staged.work.target)} back", place=self.name) from error
+
+    def seal(self, group: Sequence[Staged]) -> None:
+        if not group:
+            return
+        try:
+            for staged in group:
+                if not staged.adopted:
+                    self._finish(staged)
+        except OSError as error:
+            raise blame(error, Side.STAGING, "mode, owner or time", place=self.name) from error
+        self._make_durable(group, [staged.handle for staged in group])
+
+    def adopt(self, work: Work) -> Staged | None:
+        try:
+            fd, found = self._tree.open_file(work.target)
+        except (Missing, NotAFile):
+            return None
+        return self.hold(Staged(work, None, found.st_size, work.fingerprint, fd, adopted=True))
+
+    # one file
+
+    def _copy(self, work: Work, stop: Stop) -> Staged:
+        held(work.target)  # a name that cannot be published is not worth a copy
+        algorithm = work.claimed.algorithm if work.claimed else self.options.algorithm
+        source, before = self._source(work.source.place).open_file(work.source.path)
+        target = -1
+        landed = False
+        try:
+            target = self._create(work, before.st_size)
+            running = hasher(algorithm)
+            size = self._pour(work, source, target, before.st_size, running, stop)
+            after = os.fstat(source)
+            if size != before.st_size or fingerprint(after) != fingerprint(before):
+                raise Changed(f"{shown(work.source.path)}: changed while it was copied")
+            landed = True
+        except OSError as error:
+            raise blame(error, Side.STAGING, shown(work.target), place=self.name) from error
+        finally:
+            os.close(source)
+            if not landed and target >= 0:
+                os.close(target)
+                self.unstage(work)
+        digest = Digest(algorithm, running.hexdigest())
+        return self.hold(Staged(work, digest, size, fingerprint(after), target))
+
+    def _create(self, work: Work, size: int) -> int:
+        """A new, empty inode in the claim's staging area."""
+
+        def create(name: bytes, area: Directory) -> int:
+            return os.open(name, _NEW, 0o600, dir_fd=area.fd)
+
+        target = self.in_area(work, create)
+        if size > BLOCK:
+            try:
+                allocate(target, size)
+            except OSError:
+                os.close(target)
+                self.unstage(work)
+                raise
+        return target
+
+    def _pour(self, work: Work, source: int, target: int, size: int, running: Hasher, stop: Stop) -> int:
+        """Copy and hash until the end, or until there is more than `size`; returns the bytes read."""
+        # One byte more than there should be: a short read is the end, and a small file takes a single one.
+        buffer = memoryview(bytearray(min(size + 1, BLOCK)))
+        total = 0
+        while True:
+            try:
+                count = os.readv(source, [buffer])
+            except OSError as error:
+                raise self._source(work.source.place).fault(error, work.source.path) from error
+            block = buffer[:count]
+            running.update(block)
+            total += count
+            if count == 0 or total > size:
+                return total
+            while block:
+                block = block[os.write(target, block) :]
+            if self._throttle:
+                self._throttle.spend(count, stop)
+            if total == size and count < len(buffer):
+                return total
+            if stop.is_set():
+                raise Stopped("stopped while copying")
+
+    def _finish(self, staged: Staged) -> None:
+        if (self._owner, self._group) != (-1, -1):
+            os.fchown(staged.handle, self._owner, self._group)
+        os.fchmod(staged.handle, self.options.file_mode)
+        if self.options.keep_mtime and staged.source.mtime_ns is not None:
+            os.utime(staged.handle, ns=(staged.source.mtime_ns, staged.source.mtime_ns))
+
+    def _source(self, place: str) -> LocalTree:
+        try:
+            return self._sources[place]
+        except KeyError:
+            raise ConfigError(f"{self.name} has no source {place!r}") from None

@@ -1,0 +1,324 @@
+"""What every local store has in common: the staging area, the final name, and the syncs.
+
+The line that makes a file visible is `os.link` in `LocalStore._name`; the lines that make it survive a power cut are
+in `_make_durable`. Nothing in this module removes or overwrites a final name.
+
+    <root>/.skystow/staging/<token of the claim>/<id of the transfer>      directories 0700
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import re
+import stat as stat_bits
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from skystow.adapters import probe
+from skystow.adapters.blame import Side, blame
+from skystow.adapters.syscalls import rename_noreplace, syncfs, syncs_whole
+from skystow.adapters.tree import Directory, LocalTree, held, raise_open_files
+from skystow.errors import BadName, ClaimLost, ConfigError, NameTaken, UnfitPlace
+from skystow.model.records import shown
+from skystow.model.transfer import Work
+from skystow.ports import Finding, Room, Staged, Tree
+
+HOME = b".skystow"
+STAGING = HOME + b"/staging"
+_TOKEN = re.compile(r"[0-9a-f]{1,128}")
+_MANY = 16
+"""So many syncs cost more than one of the whole file system."""
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a local store writes. `min_free` is a fraction of the file system, `bwlimit` bytes per second, shared by
+    all streams of the store (None: no limit); `owner` and `group` are names or numbers (None: as the system does)."""
+
+    file_mode: int = 0o444
+    directory_mode: int = 0o2775
+    owner: str | int | None = None
+    group: str | int | None = None
+    min_free: float = 0.05
+    sync: Literal["auto", "fsync", "syncfs"] = "auto"
+    bwlimit: float | None = None
+    algorithm: str = "blake3"
+    keep_mtime: bool = True
+
+    def owner_id(self) -> int:
+        """-1: leave it. Raises `ConfigError`."""
+        return _number(self.owner, "user", lambda name: pwd.getpwnam(name).pw_uid)
+
+    def group_id(self) -> int:
+        return _number(self.group, "group", lambda name: grp.getgrnam(name).gr_gid)
+
+
+def _number(given: str | int | None, kind: str, look_up: Callable[[str], int]) -> int:
+    if given is None or isinstance(given, int):
+        return -1 if given is None else given
+    try:
+        return int(given) if given.isdecimal() else look_up(given)
+    except KeyError:
+        raise ConfigError(f"no {kind} is named {given!r}") from None
+
+
+class LocalStore:
+    """Everything of the `Store` port but how bytes come (`stage`), are proven (`prove`) and sealed (`seal`)."""
+
+    def __init__(self, name: str, tree: LocalTree, options: StoreOptions) -> None:
+        self.name = name
+        self._tree = tree
+        self.tree: Tree = tree
+        self.options = options
+        self._owner, self._group = options.owner_id(), options.group_id()
+        self._areas: dict[str, Directory] = {}
+        self._live: dict[int, Staged] = {}
+        self._links: bool | None = None
+        self._whole: bool | None = None
+        # Two streams may hold a group each, besides sockets, databases and the kept directories of a few trees.
+        self.max_group = max(1, min(500, (raise_open_files() - 600) // 4))
+
+    # staging
+
+    def area(self, token: str) -> Directory:
+        """The staging directory of a claim, made when needed. Raises `OSError`, `Unreachable`."""
+        kept = self._areas.get(token)
+        if kept is None:
+            if not _TOKEN.fullmatch(token):
+                raise BadName(f"{token!r} is not the token of a claim")
+            path = STAGING + b"/" + token.encode()
+            kept = self._areas.setdefault(token, self._tree.directory(path, _make_private))
+        return kept
+
+    def in_area(self, work: Work, act: Callable[[bytes, Directory], int]) -> int:
+        """Make a new staged name by `act(name, directory)`; what an earlier try of this very claim left is removed."""
+        name = b"%d" % work.id
+        for _ in range(3):
+            area = self.area(work.token)
+            try:
+                return act(name, area)
+            except FileExistsError:
+                os.unlink(name, dir_fd=area.fd)
+            except FileNotFoundError:  # swept or dropped meanwhile: what it was for is not ours to judge here
+                if os.fstat(area.fd).st_nlink:
+                    raise
+                self._areas.pop(work.token, None)
+                self._tree.forget()
+        raise ClaimLost(f"the staging area of {work.token} does not last")
+
+    def unstage(self, work: Work) -> None:
+        area = self._areas.get(work.token)
+        if area is None:
+            return  # an area is let go of when it is empty
+        try:
+            os.unlink(b"%d" % work.id, dir_fd=area.fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise blame(error, Side.STAGING, f"staging area {work.token}", place=self.name) from error
+
+    def hold(self, staged: Staged) -> Staged:
+        """Remember a descriptor that `drop` will close, once."""
+        self._live[staged.handle] = staged
+        return staged
+
+    # the final name
+
+    def publish(self, staged: Staged) -> None:
+        if staged.adopted:
+            return
+        work = staged.work
+        try:
+            parent, name = held(work.target)
+            if parent.split(b"/", 1)[0] == HOME or (not parent and name == HOME):
+                raise BadName(f"{shown(work.target)}: {HOME.decode()} is skystow's own")
+            self._name(staged, self._tree.directory(parent, self._make_public), name)
+        except OSError as error:
+            raise self._publish_fault(error, staged) from error
+
+    def _name(self, staged: Staged, directory: Directory, name: bytes) -> None:
+        try:
+            if self._links is False:
+                area = self.area(staged.work.token)
+                rename_noreplace(b"%d" % staged.work.id, name, old_dir=area.fd, new_dir=directory.fd)
+            else:
+                self.link(staged, name, directory)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOENT) and _same_inode(staged.handle, name, directory):
+                return
+            if self._links is not None or error.errno not in _NO_LINKS:
+                raise
+            self._links = self._can_link(staged)
+            if self._links:
+                raise
+            self._name(staged, directory, name)
+
+    def link(self, staged: Staged, name: bytes, directory: Directory) -> None:
+        """Link through the descriptor: the very inode that was proven, whatever its staged name is by now. Without
+        any name left (its area was swept) the kernel refuses, which is the fence against late writers."""
+        proven = b"/proc/self/fd/%d" % staged.handle
+        os.link(proven, name, dst_dir_fd=directory.fd, follow_symlinks=True)
+
+    def _can_link(self, staged: Staged) -> bool:
+        """Whether the file system refuses links altogether, or only that one directory did."""
+        area, trial = self.area(staged.work.token), b"%d.link" % staged.work.id
+        try:
+            self.link(staged, trial, area)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                return False
+            raise
+        os.unlink(trial, dir_fd=area.fd)
+        return True
+
+    def _publish_fault(self, error: OSError, staged: Staged) -> Exception:
+        what = shown(staged.work.target)
+        if error.errno == errno.ENOENT and os.fstat(staged.handle).st_nlink == 0:
+            return ClaimLost(f"{what}: its staging area was swept")
+        if error.errno == errno.ENOENT:
+            self._tree.forget()  # its directory was removed under us; the next try makes it again
+        if error.errno == errno.EEXIST:
+            return NameTaken(f"{what}: the name is taken")
+        if self._links is False and error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+            return UnfitPlace(f"{self.name}: neither hard links nor renameat2(RENAME_NOREPLACE) work in {self._tree}")
+        if error.errno == errno.EXDEV:
+            return UnfitPlace(f"{self.name}: {what} is on another device than {self._tree}/{STAGING.decode()}")
+        return blame(error, Side.PUBLISH, what, place=self.name)
+
+    def _make_public(self, above: Directory, name: bytes) -> None:
+        try:
+            os.mkdir(name, self.options.directory_mode & 0o777, dir_fd=above.fd)
+        except FileExistsError:
+            return  # another stream was faster, and sets its mode
+        made = Directory(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above.fd))
+        if (self._owner, self._group) != (-1, -1):
+            os.fchown(made.fd, self._owner, self._group)
+        os.fchmod(made.fd, self.options.directory_mode)
+
+    # durability
+
+    def _use_syncfs(self, fd: int, count: int) -> bool:
+        if self._whole is None:
+            self._whole = self.options.sync == "syncfs" or (self.options.sync == "auto" and syncs_whole(fd))
+        return self._whole and (count >= _MANY or self.options.sync == "syncfs")
+
+    def _make_durable(self, group: Sequence[Staged], descriptors: Sequence[int]) -> None:
+        """One `syncfs`, through the oldest descriptor of the group (groups are in the order of staging): it was opened
+        before anything of the group was written, and is the group's own, so that no failure is reported to another
+        thread instead. Or an `fsync` of each."""
+        oldest = next((staged for staged in group if not staged.adopted), group[0]).handle
+        try:
+            if self._use_syncfs(oldest, len(descriptors)):
+                syncfs(oldest)
+            else:
+                for fd in descriptors:
+                    os.fsync(fd)
+        except OSError as error:
+            raise blame(error, Side.STAGING, f"syncing {self._tree}", place=self.name) from error
+
+    def sync(self, group: Sequence[Staged]) -> None:
+        """The directories of the group, and each directory above whose entry for the one below is not known to be
+        durable. Known is what this process has synced itself since it opened the directory: one that was there
+        already may have been made a moment ago, by another stream, another process, or one that was killed."""
+        if not group:
+            return
+        try:
+            named, open_chain = self._chains({held(staged.work.target)[0] for staged in group})
+        except OSError as error:
+            raise blame(error, Side.STAGING, f"syncing {self._tree}", place=self.name) from error
+        self._make_durable(group, [directory.fd for directory in named.values()])
+        for directory in open_chain:
+            directory.anchored = True
+
+    def _chains(self, parents: Iterable[bytes]) -> tuple[dict[bytes, Directory], list[Directory]]:
+        """What to sync, by path, and the directories whose entries are durable once that is done."""
+        wanted = {path: self._tree.directory(path) for path in parents}
+        below: list[Directory] = []
+        for path, directory in list(wanted.items()):
+            while not directory.anchored:
+                below.append(directory)
+                path = path.rpartition(b"/")[0]
+                if path in wanted:
+                    break  # its own chain is walked on its own turn, or was
+                directory = wanted[path] = self._tree.directory(path)
+        return wanted, below
+
+    # afterwards
+
+    def drop(self, group: Sequence[Staged]) -> None:
+        ours = [staged for staged in group if self._live.get(staged.handle) is staged]
+        for staged in ours:  # what was dropped before is left out: its number may be another file's by now
+            del self._live[staged.handle]
+            os.close(staged.handle)
+        for staged in ours:
+            if not staged.adopted:
+                self.unstage(staged.work)
+        for token in {staged.work.token for staged in group}:
+            self._remove_area(token)
+
+    def _remove_area(self, token: str) -> None:
+        try:
+            staging = self._tree.directory(STAGING)
+            os.rmdir(token.encode(), dir_fd=staging.fd)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return  # other groups of the claim
+            if error.errno != errno.ENOENT:
+                raise blame(error, Side.STAGING, f"staging area {token}", place=self.name) from error
+        self._areas.pop(token, None)
+        self._tree.forget()
+
+    def tokens(self) -> Sequence[str]:
+        try:
+            staging = self._tree.directory(STAGING)
+            entries = os.listdir(staging.fd)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise blame(error, Side.STAGING, STAGING.decode(), place=self.name) from error
+        return sorted(token for token in entries if _TOKEN.fullmatch(token))
+
+    def sweep(self, token: str) -> None:
+        if not _TOKEN.fullmatch(token):
+            raise BadName(f"{token!r} is not the token of a claim")
+        try:
+            directory = self._tree.directory(STAGING + b"/" + token.encode())
+            for name in os.listdir(directory.fd):
+                os.unlink(os.fsencode(name), dir_fd=directory.fd)
+        except FileNotFoundError:
+            pass  # somebody else sweeps it too
+        except OSError as error:
+            raise blame(error, Side.STAGING, f"staging area {token}", place=self.name) from error
+        self._remove_area(token)
+
+    def room(self) -> Room:
+        try:
+            root = self._tree.directory(b"")
+            found = os.fstatvfs(root.fd)
+        except OSError as error:
+            raise blame(error, Side.STAGING, str(self._tree), place=self.name) from error
+        total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        return Room(total=total, free=free, spare=int(free - self.options.min_free * total))
+
+    def check(self, upstream: Tree | None) -> Iterator[Finding]:
+        yield from probe.try_out(self._tree, upstream, self.options.min_free, self.options.directory_mode)
+
+
+def _make_private(above: Directory, name: bytes) -> None:
+    try:
+        os.mkdir(name, 0o755 if name == HOME else 0o700, dir_fd=above.fd)
+    except FileExistsError:
+        return  # another stream was faster
+
+
+def _same_inode(handle: int, name: bytes, directory: Directory) -> bool:
+    try:
+        there = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat_bits.S_ISREG(there.st_mode) and os.path.samestat(there, os.fstat(handle))
