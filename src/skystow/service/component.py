@@ -55,7 +55,7 @@ class Component:
         UNFINISHED: nothing moved for `give_up_after` seconds, or retries are due later than in a minute.
         Raises `OperatorFault` for what a person must change first; what was under way is put back.
         """
-        work, pools = Halt(), self._pools()  # `work` ends our jobs; `halt` is the world's wish
+        work, pools = Halt(halt), self._pools()  # `work` ends our jobs; `halt` is the world's wish
         intakes = [
             Intake(inlet, self.ledger, self.clock, self.progress, work, pools[inlet.source.name])
             for inlet in self.inlets
@@ -72,7 +72,7 @@ class Component:
                 if self.announcer is not None:
                     jobs.create_task(_own(Outbox(self.ledger, self.announcer, work).run(), work))
                 jobs.create_task(_own(self._keep_house(work), work))
-                ending = await self._until_the_end(halt, work, sweeps, intakes, pumps, once, give_up_after)
+                ending = await self._until_the_end(work, sweeps, intakes, pumps, once, give_up_after)
                 work.set()
         except BaseExceptionGroup as several:
             raise next(_leaves(several)) from several
@@ -85,7 +85,6 @@ class Component:
 
     async def _until_the_end(
         self,
-        halt: Halt,
         work: Halt,
         sweeps: Sequence[asyncio.Task[None]],
         intakes: Sequence[Intake],
@@ -93,11 +92,11 @@ class Component:
         once: bool,
         give_up_after: float,
     ) -> Ending:
-        pause = 0.02
-        while not (halt.is_set() or work.is_set()):
+        while not work.is_set():
             if once:
+                swept = all(sweep.done() for sweep in sweeps)  # asked first: what the last batch admitted must be seen
                 wakes = [wake for pump in pumps if (wake := await pump.next_wake()) is not None]
-                if all(sweep.done() for sweep in sweeps):
+                if swept:
                     if not wakes:
                         return Ending.FINISHED
                     if min(wakes) > WAITED_FOR:
@@ -105,8 +104,7 @@ class Component:
                 moved = max([i.moved_at for i in intakes] + [p.moved_at for p in pumps])
                 if self.clock.monotonic() - moved > give_up_after:
                     return Ending.UNFINISHED
-            await halt.nap(pause)
-            pause = min(0.25, pause * 1.5)
+            await work.nap(0.25)
         return Ending.STOPPED
 
     def _pools(self) -> dict[str, ThreadPoolExecutor]:

@@ -9,14 +9,22 @@ import threading
 class Halt:
     """A `skystow.ports.Stop` that tasks can wait for too, and a bell that ends their naps early."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Halt | None = None) -> None:
+        """With a `parent`, this one is set when the parent is (not the other way round)."""
+        self._children: list[Halt] = []
         self._event = threading.Event()
         self._naps: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._lock = threading.Lock()
+        if parent is not None:
+            parent._children.append(self)
+            if parent.is_set():
+                self.set()
 
     def set(self) -> None:
         self._event.set()
         self.ring()
+        for child in self._children:
+            child.set()
 
     def is_set(self) -> bool:
         return self._event.is_set()

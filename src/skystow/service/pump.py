@@ -128,6 +128,7 @@ class Pump:
             deliver(works, lane.store, self.ledger, lane.rules, tell=self._told, clock=self.clock, stop=pulse)
         finally:
             del self.claimed[n]
+            self.halt.ring()
         self.moved_at = max(self.moved_at, pulse.at)
         self._end_rest()
         return True

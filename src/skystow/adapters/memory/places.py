@@ -94,6 +94,7 @@ class MemoryStore:
         self, name: str, sources: Mapping[str, MemoryTree], *, tree: MemoryTree | None = None, fault: Cue = no_fault
     ) -> None:
         self.name, self.sources, self.fault = name, sources, fault
+        self.max_group = 1_000
         self.files = tree or MemoryTree(name)
         self.tree: Tree = self.files
         self.staged: dict[str, dict[int, MemoryFile]] = {}
