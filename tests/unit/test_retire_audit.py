@@ -1,0 +1,150 @@
+"""Removal at the source and the second reading, on memory adapters: each reason that speaks against it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import PurePosixPath
+
+import pytest
+
+from skystow.adapters.memory import ManualClock, MemoryLedger, MemorySource, MemoryStore, MemoryTree
+from skystow.engine.admit import admit
+from skystow.engine.audit import verify
+from skystow.engine.deliver import Rules, Tally, deliver
+from skystow.engine.retire import Decision, Policy, retire
+from skystow.errors import Unreachable
+from skystow.model.records import Worker
+from skystow.model.transfer import Destination, Route, Step
+
+A = PurePosixPath("a.fits")
+DAY = 86_400.0
+NEVER = threading.Event()
+AFTER_A_DAY = Policy(after=DAY)
+
+
+class House:
+    def __init__(self, *destinations: Destination) -> None:
+        self.clock = ManualClock()
+        self.ledger = MemoryLedger(Worker("host", "boot", "ns", 1, 1), self.clock)
+        self.tree = MemoryTree("instrument")
+        self.source = MemorySource("instrument", self.tree)
+        self.store = MemoryStore("archive", {"instrument": self.tree})
+        self.tree.write(A, b"alpha", mtime_ns=5)
+        self.destinations = destinations or (Destination("archive"),)
+        for batch in self.source.sweep(stop=NEVER):
+            admit(batch, self.ledger, self.destinations)
+
+    def carry(self) -> None:
+        works = self.ledger.claim(Route("instrument", "archive"), files=9, size=999, seconds=60)
+        deliver(works, self.store, self.ledger, Rules(), tell=_ignore, clock=self.clock, stop=NEVER)
+
+    def retire(self, policy: Policy = AFTER_A_DAY, *, dry_run: bool = False) -> list[Decision]:
+        trees = {"archive": self.store.tree}
+        return list(retire(self.ledger, self.source, trees, policy, dry_run=dry_run, stop=NEVER))
+
+    def verify(self) -> list[tuple[Step, str]]:
+        return [(c.step, c.text) for c in verify(self.ledger, {"archive": self.store.tree}, stop=NEVER)]
+
+
+def _ignore(tally: Tally) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture
+def house() -> House:
+    house = House()
+    house.carry()
+    return house
+
+
+def test_goes_only_after_its_time_and_only_once(house: House) -> None:
+    assert house.retire() == []
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert decision.remove
+    assert A not in house.tree.files
+    assert house.retire() == []
+
+
+def test_a_dry_run_removes_nothing(house: House) -> None:
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire(dry_run=True)
+    assert decision.remove
+    assert A in house.tree.files
+    assert len(house.retire(dry_run=True)) == 1
+
+
+def test_kept_types_stay(house: House) -> None:
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire(Policy(DAY, frozenset({"fits"})))
+    assert (decision.remove, A in house.tree.files) == (False, True)
+
+
+@pytest.mark.parametrize("damage", [b"alphA", None])
+def test_a_damaged_or_missing_archive_copy_keeps_the_source(house: House, damage: bytes | None) -> None:
+    del house.store.files.files[A]
+    if damage:
+        house.store.files.write(A, damage, mtime_ns=5)
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert (decision.remove, A in house.tree.files) == (False, True)
+    assert "archive" in decision.reason
+
+
+@pytest.mark.parametrize(("content", "mtime_ns"), [(b"alpha!", 5), (b"alpha", 6), (b"alphA", 5)])
+def test_a_source_that_is_not_what_was_archived_stays(house: House, content: bytes, mtime_ns: int) -> None:
+    house.tree.write(A, content, mtime_ns=mtime_ns)
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert (decision.remove, A in house.tree.files) == (False, True)
+    assert "source" in decision.reason
+
+
+def test_every_required_copy_must_be_done() -> None:
+    house = House(Destination("archive"), Destination("oods", upstream="archive"))
+    house.carry()
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert (decision.remove, decision.reason) == (False, "the copy at oods is waiting")
+
+
+def test_gone_already_is_written_down(house: House) -> None:
+    del house.tree.files[A]
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert (decision.remove, decision.reason) == (False, "not at the source any more")
+    assert house.retire() == []
+
+
+def test_a_source_that_is_away_is_no_news_of_its_files(house: House) -> None:
+    house.tree.here = False
+    house.clock.advance(DAY + 1)
+    with pytest.raises(Unreachable):
+        house.retire()
+
+
+def test_verify_says_verified_damaged_missing(house: House) -> None:
+    assert house.verify() == [(Step.VERIFIED, "")]
+    house.store.files.write(A, b"alphA")
+    ((step, text),) = house.verify()
+    assert step is Step.DAMAGED
+    assert "a.fits" in text
+    del house.store.files.files[A]
+    house.store.files.write("other", b"")
+    assert [step for step, _ in house.verify()] == [Step.MISSING]
+    dossier = house.ledger.dossier(house.ledger.find("a.fits")[0])
+    assert dossier is not None
+    assert [event.step for event in dossier.events][-3:] == [Step.VERIFIED, Step.DAMAGED, Step.MISSING]
+
+
+def test_a_reader_may_remove_names_that_we_do_not_own() -> None:
+    house = House(Destination("archive", owned=False))
+    house.carry()
+    del house.store.files.files[A]
+    assert house.verify() == []
+
+
+def test_an_archive_that_is_away_has_no_missing_files(house: House) -> None:
+    house.store.files.here = False
+    with pytest.raises(Unreachable):
+        house.verify()
