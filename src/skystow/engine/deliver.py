@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 
 from skystow.errors import (
+    ClaimLost,
     Conflict,
     DigestMismatch,
     FileFault,
@@ -127,6 +128,8 @@ class _Delivery:
             self._salvage()
             self._put_back(Held(Reason.of(fault)))
             raise
+        except ClaimLost:
+            self._put_back(Held(None))
         except Stopped:
             self._put_back(Held(None))
             raise
@@ -188,13 +191,13 @@ class _Delivery:
             verdicts = {s.work: self._publish(s, receipts[s.work]) for s in group if s.work in ours}
             # A verdict of Delivered is worth nothing before its directory is synced: only then is it kept.
             self.store.sync([s for s in group if isinstance(verdicts.get(s.work), Delivered)])
-            self.store.drop(group)
-            self.group.clear()
             for work, verdict in verdicts.items():
                 self._verdict(work, verdict)
             for work in receipts.keys() - ours:
                 self.open.pop(work, None)
                 self.tell(Tally(lost=1))
+            self.group.clear()
+            self.store.drop(group)
         self._settle()
 
     def _publish(self, staged: Staged, receipt: Receipt) -> Verdict:
@@ -205,6 +208,8 @@ class _Delivery:
             return self._clash(staged.work, receipt, taken)
         except FileFault as fault:
             return self._judged(staged.work, fault)
+        except ClaimLost:
+            return Held(None)
         return Delivered(receipt)
 
     def _clash(self, work: Work, receipt: Receipt, taken: NameTaken) -> Verdict:
