@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("make", "mount", "rsync", "setpriv", "strace", "unshare")
 
+pytest.register_assert_rewrite("skystow.testing")
+
 settings.register_profile(
     "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
