@@ -165,7 +165,8 @@ class Source(Protocol):
     tree: Tree
 
     def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped]]:
-        """One pass over everything that is there and finished, in batches of at most 1,000. Raises `Unreachable`."""
+        """One pass over everything that is there and finished, in batches of at most 1,000. Raises `Unreachable`, and
+        `Stopped` where it was asked to stop before its end."""
         ...
 
     def settling(self) -> int:

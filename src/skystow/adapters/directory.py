@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from skystow.errors import BadName, Unreachable
+from skystow.errors import BadName, Stopped, Unreachable
 from skystow.model.layout import RESERVED, Attributes, Layout
 from skystow.model.patterns import TEMPORARY, Patterns
 from skystow.model.records import Arrival, Fingerprint, Skipped, path_text, shown
@@ -128,7 +128,8 @@ class DirectorySource:
         self, name: str, tree: RootedTree, *, archive: str, layout: Layout, options: DirectoryOptions, clock: Clock
     ) -> None:
         self.name = name
-        self.tree = tree
+        self.tree: Tree = tree
+        self._marker = tree.marker
         self.options = options
         self.notes: list[str] = []
         self._root = tree.root
@@ -140,13 +141,11 @@ class DirectorySource:
         self._settling = Settling(options.quiet_for)
         self._told: set[bytes] = set()
         self._device: int | None = None
-        self._rested_at = clock.monotonic()
         self._watcher = self._watch() if options.follow else None
 
     def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped]]:
-        """Ends early, without an error, when asked to stop. Raises `Unreachable`."""
+        """One pass, see `skystow.ports.Source`. Raises `Unreachable`, and `Stopped` when asked to stop on the way."""
         self._present()
-        began = self._clock.monotonic()
         self._hear()
         self._settling.begin()
         complete = False
@@ -159,28 +158,24 @@ class DirectorySource:
                     batch = []
             if batch:
                 yield batch
-            complete = not stop.is_set()
+            complete = True
         finally:
             self._settling.end(complete=complete)
             if complete:
                 self._told.clear()
-            # Rest as long as the sweep took, however much happens: at most half of the time goes into looking.
-            ended = self._clock.monotonic()
-            self._rested_at = ended + (ended - began)
 
     def settling(self) -> int:
         return len(self._settling.pending)
 
     def wait(self, seconds: float, *, stop: Stop) -> None:
-        now = self._clock.monotonic()
-        rest = max(0.0, self._rested_at - now)
-        due = self._settling.next_due(now)
+        """Returns early when inotify tells of something, or when the first settling file has been quiet long enough."""
+        due = self._settling.next_due(self._clock.monotonic())
         if due is not None:
-            seconds = min(seconds, max(due, rest))
+            seconds = min(seconds, due)
         if self._watcher is None:
             stop.wait(seconds)
-        elif not stop.wait(min(rest, seconds)):
-            self._watcher.wait(seconds - min(rest, seconds), stop=stop, clock=self._clock)
+        else:
+            self._watcher.wait(seconds, stop=stop)
 
     def close(self) -> None:
         if self._watcher is not None:
@@ -195,7 +190,8 @@ class DirectorySource:
             raise self._unreachable(error) from error
         try:
             waiting = [b""]  # directories still to visit, each with a slash at its end
-            while waiting and not stop.is_set():
+            while waiting:
+                self._heed(stop)
                 where = waiting.pop()
                 try:
                     fd = _open_below(root, where)
@@ -222,8 +218,7 @@ class DirectorySource:
             with os.scandir(fd) as entries:
                 for entry in entries:
                     empty = False
-                    if stop.is_set():
-                        return
+                    self._heed(stop)
                     name = os.fsencode(entry.name)
                     directory = entry.is_dir(follow_symlinks=False)
                     if entry.name == RESERVED and (directory or not where):
@@ -244,7 +239,7 @@ class DirectorySource:
                         except OSError as error:
                             yield self._unread(key, error)
                             continue
-                        if found := self._look(key, relative, info):
+                        if found := self._judge(key, relative, info):
                             yield found
         except OSError as error:
             if not where:
@@ -254,7 +249,11 @@ class DirectorySource:
         if empty and where:
             yield self._skipped(where, "empty directory")
 
-    def _look(self, key: bytes, relative: str, info: os.stat_result) -> Arrival | Skipped | None:
+    def _heed(self, stop: Stop) -> None:
+        if stop.is_set():
+            raise Stopped(f"asked to stop in the sweep of {self.name}")
+
+    def _judge(self, key: bytes, relative: str, info: os.stat_result) -> Arrival | Skipped | None:
         """The arrival; None where it is not finished yet."""
         origin = PurePosixPath(relative)
         kind = stat.S_IFMT(info.st_mode)
@@ -309,7 +308,7 @@ class DirectorySource:
             self.tree.present()
         except Unreachable:
             device = _empty_device(self._root)
-            if self.tree.marker is not None or device is None or self._device not in (None, device):
+            if self._marker is not None or device is None or self._device not in (None, device):
                 raise
             if EMPTY not in self.notes:
                 self.notes.append(EMPTY)

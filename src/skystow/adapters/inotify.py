@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import select
+import time
 from contextlib import suppress
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
 from skystow.model.records import shown
-from skystow.ports import Clock, Stop
+from skystow.ports import Stop
 
 POLL = 0.1
 """Seconds between two looks at `stop`."""
@@ -68,12 +69,12 @@ class Watcher:
             news |= self._hear(event)
         return news
 
-    def wait(self, seconds: float, *, stop: Stop, clock: Clock) -> bool:
+    def wait(self, seconds: float, *, stop: Stop) -> bool:
         """Up to `seconds` long; True as soon as there is something."""
         poll = select.poll()
         poll.register(self._inotify.fd, select.POLLIN)
-        until = clock.monotonic() + seconds
-        while not stop.is_set() and (left := until - clock.monotonic()) > 0:
+        until = time.monotonic() + seconds
+        while not stop.is_set() and (left := until - time.monotonic()) > 0:
             if poll.poll(min(left, POLL) * 1000) and self.drain():
                 return True
         return False

@@ -189,7 +189,7 @@ class Layout:
                 continue
             if spec or conversion:
                 raise self._wrong(f"formats the field ‘{name}’", f"write {{{name}}} alone: fields have fixed widths")
-            if name in MANY_COMPONENTS and len(pieces) > 1:
+            if name in MANY_COMPONENTS and (literal or len(pieces) > 1):
                 raise self._wrong(f"joins {{{name}}} with a name", "it must stand alone between slashes")
             if name in MANY_COMPONENTS:
                 return name

@@ -26,7 +26,11 @@ def path_text(raw: bytes) -> str:
 
 def shown(path: PurePosixPath | str) -> str:
     """The path as a person or a JSON reader may see it: what cannot be printed is escaped (`\\xff`, `\\n`)."""
-    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        raw = str(path).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a UTF-16 pair: not from a disk, but a JSON text can hold it
+        raw = str(path).encode("utf-8", "backslashreplace")
+    text = raw.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
