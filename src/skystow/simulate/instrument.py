@@ -108,12 +108,11 @@ def _tell(truth: TextIO, shot: Shot) -> None:
     truth.flush()
 
 
-def observe(root: Path, truth: TextIO, *, seconds: float, rate: float, seed: int, corrupt: bool) -> int:
-    """Begin `rate` files per second for `seconds`, finish those begun, and return how many there are."""
+def observe(root: Path, truth: TextIO, *, seconds: float, rate: float, seed: int, corrupt: bool) -> None:
+    """Begin `rate` files per second for `seconds`, and finish those begun."""
     begun = time.monotonic()
     agenda = [(begun + number / rate, number) for number in range(max(1, round(seconds * rate)))]
     open_files: dict[int, Writing] = {}
-    made = len(agenda)
     while agenda:  # a heap: the earliest step first (it is sorted, so it is one already)
         due, number = heapq.heappop(agenda)
         time.sleep(max(0.0, due - time.monotonic()))
@@ -124,7 +123,6 @@ def observe(root: Path, truth: TextIO, *, seconds: float, rate: float, seed: int
             del open_files[number]
         else:
             heapq.heappush(agenda, (time.monotonic() + pause, number))
-    return made
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -145,14 +143,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--corrupt needs more than {CORRUPTED} files")
     os.makedirs(root, exist_ok=True)
     with options.truth.open("x", encoding="utf-8") as truth:
-        observe(
-            root,
-            truth,
-            seconds=options.seconds,
-            rate=options.rate,
-            seed=options.seed,
-            corrupt=options.corrupt,
-        )
+        try:
+            observe(root, truth, seconds=options.seconds, rate=options.rate, seed=options.seed, corrupt=options.corrupt)
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 
