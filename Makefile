@@ -69,6 +69,7 @@ lock: ## choose the newest versions that pyproject.toml allows and write them to
 	{ echo "# Versions that skystow is built and tested with. Made by \`make lock\`; do not edit."; \
 	  build/lock/bin/python -m pip freeze -q --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+	rm -rf build/lock
 
 clean: ## everything that was built; never ./run, which holds archives
 	rm -rf $(VENV) build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
