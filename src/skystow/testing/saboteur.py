@@ -1,0 +1,148 @@
+"""Runs the real program and kills it, freezes it, or takes a sync away from it, at an exact durable act.
+
+    python -m skystow.testing.saboteur '{"kill": {"at": 17, "when": "before"}}' archive SOURCE DEST
+
+A durable act is a call that changes a disk or makes a change durable: mkdir, open(O_CREAT), write, chmod, utime, fsync,
+syncfs, link, rename, unlink, rmdir, and each commit of a transaction that changed something. They are numbered from 0
+in the order in which the process makes them, and named `link a.fits`, `commit`, ….
+
+The plan is a JSON object; each key is optional:
+
+    count    a file to which the acts are written, one per line, when the program ends
+    kill     {"at": N, "when": "before"|"after"}          SIGKILL to ourselves; "act": "link" counts only those acts
+    freeze   the same keys; SIGSTOP: the test does something, then SIGCONT
+    without  ["fsync", …]                                  acts that are left out, as a careless programmer would
+    clock    {"at": N, "seconds": -3600}                   the wall clock jumps at that act
+    lease    2.0                                           seconds, instead of 60: a test cannot wait so long
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import wraps
+from typing import Any
+
+from sqlalchemy.engine.default import DefaultDialect
+
+from skystow.adapters.clock import SystemClock
+from skystow.engine import deliver
+from skystow.service import pump
+
+_OS = ("mkdir", "link", "unlink", "rmdir", "rename", "replace", "fsync", "fchmod", "utime", "write")
+
+
+class Saboteur:
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
+        self.acts: list[str] = []
+        self.kinds: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self.skew = timedelta()
+
+    def install(self) -> None:
+        """Stand between the program and the operating system."""
+        for name in _OS:
+            setattr(os, name, self._around(name, getattr(os, name)))
+        plain_open = os.open
+
+        @wraps(plain_open)
+        def opened(path: Any, flags: int, *args: Any, **named: Any) -> int:
+            if not flags & os.O_CREAT:
+                return plain_open(path, flags, *args, **named)
+            return int(self._act("open", _name(path), lambda: plain_open(path, flags, *args, **named)))
+
+        os.open = opened
+        for module in list(sys.modules.values()):
+            if getattr(module, "__name__", "").startswith("skystow.adapters"):
+                for name in ("syncfs", "rename_noreplace"):
+                    if hasattr(module, name):
+                        setattr(module, name, self._around(name, getattr(module, name)))
+        self._watch_commits()
+        self._hold_the_clock()
+        if "lease" in self.plan:
+            deliver.LEASE = pump.LEASE = self.plan["lease"]
+
+    def _around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(call)
+        def stand_in(*args: Any, **named: Any) -> Any:
+            # The last argument that names something: link(source, FINAL), unlink(NAME), mkdir(NAME).
+            names = [_name(arg) for arg in args if isinstance(arg, str | bytes)]
+            label = names[-1] if names and name != "write" else ""
+            return self._act(name, label, lambda: call(*args, **named))
+
+        return stand_in
+
+    def _act(self, kind: str, label: str, call: Callable[[], Any]) -> Any:
+        with self.lock:
+            at, at_kind = len(self.acts), self.kinds[kind]
+            self.acts.append(f"{kind} {label}".strip())
+            self.kinds[kind] += 1
+        self._strike("before", kind, at, at_kind)
+        done = None if kind in self.plan.get("without", ()) else call()
+        self._strike("after", kind, at, at_kind)
+        return done
+
+    def _strike(self, when: str, kind: str, at: int, at_kind: int) -> None:
+        for key, number in (("kill", signal.SIGKILL), ("freeze", signal.SIGSTOP)):
+            blow = self.plan.get(key)
+            if blow is None or blow.get("when", "before") != when or blow.get("act", kind) != kind:
+                continue
+            if blow["at"] == (at_kind if "act" in blow else at):
+                os.kill(os.getpid(), number)
+        jump = self.plan.get("clock")
+        if jump is not None and when == "before" and jump["at"] == at:
+            self.skew = timedelta(seconds=jump["seconds"])
+
+    def _watch_commits(self) -> None:
+        plain, seen = DefaultDialect.do_commit, dict[int, int]()
+
+        def do_commit(dialect: DefaultDialect, connection: Any) -> None:
+            driver = connection.driver_connection
+            changes = getattr(driver, "total_changes", None)
+            if changes is not None and seen.get(id(driver)) == changes:
+                plain(dialect, connection)  # it only read
+                return
+            seen[id(driver)] = changes or 0
+            self._act("commit", "", lambda: plain(dialect, connection))
+
+        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+
+    def _hold_the_clock(self) -> None:
+        plain = SystemClock.now
+
+        def now(clock: SystemClock) -> datetime:
+            return plain(clock) + self.skew
+
+        SystemClock.now = now  # type: ignore[method-assign]
+
+    def write_count(self) -> None:
+        if path := self.plan.get("count"):
+            with open(path, "w", encoding="utf-8", errors="backslashreplace") as out:
+                out.writelines(f"{act}\n" for act in self.acts)
+
+
+def _name(path: Any) -> str:
+    return os.fsdecode(path).rpartition("/")[2] if isinstance(path, str | bytes) else ""
+
+
+def main() -> None:
+    saboteur = Saboteur(json.loads(sys.argv[1]))
+    sys.argv = ["skystow", *sys.argv[2:]]
+    saboteur.install()
+    from skystow.cli import main as program
+
+    try:
+        program()
+    finally:
+        saboteur.write_count()
+
+
+if __name__ == "__main__":
+    main()
