@@ -1,0 +1,140 @@
+"""The ledger in SQL: implements `skystow.ports.Ledger` on SQLite (and, by a URL, on servers later).
+
+open        is it a ledger that we can use? refusals, migrations
+database    transactions, the clock, whose fault an error is; `sqlite` is what only SQLite needs
+intake      admit                          queue      claim, renew, promise, reclaim
+verdicts    settle                         repair     what operators and audits write down
+inquiry     the windows                    events     the log, and the outbox
+schema      the tables; `migrations` makes them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from skystow.adapters.ledger import events, inquiry, intake, places, queue, repair, verdicts
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.open import open_database, upgrade
+from skystow.model.records import Arrival, Health, Notice, Worker
+from skystow.model.transfer import Destination, Receipt, RetryPolicy, Route, State, Step, Verdict, Work
+from skystow.ports import Admission, Clock, Copy, Counts, Dossier
+
+__all__ = ["SqlLedger", "open_ledger", "upgrade"]
+
+_DEFAULT_POLICY = RetryPolicy()
+
+
+def open_ledger(url: str, *, worker: Worker, clock: Clock, policy: RetryPolicy = _DEFAULT_POLICY) -> SqlLedger:
+    """The ledger at `url` (`sqlite:////full/path`), made where there is none; `policy` judges abandoned files.
+
+    Raises `LedgerUnusable`, `SchemaMismatch`, `ConfigError`, `PlaceFault` (place "ledger").
+    """
+    return SqlLedger(open_database(url, clock), worker, policy)
+
+
+class SqlLedger:
+    """What each call does is told in `skystow.ports.Ledger`; every one raises `PlaceFault` (place "ledger") where the
+    database is away, locked or full, and `LedgerUnusable` where it is damaged."""
+
+    def __init__(self, database: Database, worker: Worker, policy: RetryPolicy) -> None:
+        self._database, self._worker, self._policy = database, worker, policy
+
+    @cached_property
+    def _me(self) -> int:
+        """Our row. Made with the first write, so that windows leave no trace."""
+        return self._database.worker_id(self._worker)
+
+    # intake
+
+    def admit(self, arrivals: Sequence[Arrival], destinations: Sequence[Destination]) -> Admission:
+        return intake.admit(self._database, self._me, arrivals, destinations)
+
+    # pump
+
+    def claim(self, route: Route, *, files: int, size: int, seconds: float) -> Sequence[Work]:
+        return queue.claim(self._database, self._me, self._policy, route, files=files, size=size, seconds=seconds)
+
+    def renew(self, works: Sequence[Work], *, seconds: float) -> set[Work]:
+        return queue.renew(self._database, works, seconds=seconds)
+
+    def promise(self, receipts: Mapping[Work, Receipt], *, seconds: float) -> set[Work]:
+        return queue.promise(self._database, receipts, seconds=seconds)
+
+    def settle(self, verdicts_: Mapping[Work, Verdict]) -> set[Work]:
+        return verdicts.settle(self._database, self._me, verdicts_)
+
+    def next_wake(self, route: Route) -> float | None:
+        return queue.next_wake(self._database, route)
+
+    # start
+
+    def reclaim(self, alive: Callable[[Worker], bool | None]) -> int:
+        return queue.reclaim(self._database, self._me, self._policy, alive)
+
+    def live_tokens(self) -> set[str]:
+        return queue.live_tokens(self._database)
+
+    # outbox
+
+    def notices(self, *, limit: int) -> Sequence[Notice]:
+        return events.unsent(self._database, limit)
+
+    def sent(self, notices: Sequence[Notice]) -> None:
+        events.mark_sent(self._database, notices)
+
+    # places
+
+    def note_place(self, name: str, root: str) -> None:
+        places.note(self._database, name, root)
+
+    def report(self, health: Health) -> None:
+        places.report(self._database, health)
+
+    # operators
+
+    def requeue(self, copies: Sequence[Copy]) -> int:
+        return repair.requeue(self._database, self._me, copies)
+
+    def ignore(self, copies: Sequence[Copy], reason: str) -> int:
+        return repair.ignore(self._database, self._me, copies, reason)
+
+    def renumber(self, copy: Copy, path: PurePosixPath) -> None:
+        repair.renumber(self._database, self._me, copy, path)
+
+    def audited(self, copy: Copy, step: Step, text: str) -> None:
+        repair.audited(self._database, self._me, copy, step, text)
+
+    def retired(self, dossier: Dossier) -> None:
+        repair.retired(self._database, self._me, dossier)
+
+    # windows
+
+    def find(self, name: str | bytes) -> Sequence[int]:
+        return inquiry.find(self._database, name)
+
+    def dossier(self, arrival: int) -> Dossier | None:
+        return inquiry.dossier(self._database, arrival)
+
+    def copies(
+        self, *, after: int, limit: int, state: State, destination: str | None = None, source: str | None = None
+    ) -> Sequence[Copy]:
+        return inquiry.copies(
+            self._database, after=after, limit=limit, state=state, destination=destination, source=source
+        )
+
+    def retirable(self, source: str, *, older_than: float, after: int, limit: int) -> Sequence[Dossier]:
+        return inquiry.retirable(self._database, source, older_than=older_than, after=after, limit=limit)
+
+    def counts(self) -> Sequence[Counts]:
+        return inquiry.counts(self._database)
+
+    def healths(self) -> Sequence[Health]:
+        return places.healths(self._database)
+
+    def places(self) -> Mapping[str, str]:
+        return places.roots(self._database)
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,129 @@
+"""The event log and the outbox: what happened to which file, and what the world should hear of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.schema import arrivals, events, files, notices, transfers
+from skystow.adapters.ledger.values import chunks, digest_of, moment, path_of, plain
+from skystow.model.records import Notice, shown
+from skystow.model.transfer import State, Step
+
+_AT = sa.bindparam("at", type_=sa.BigInteger)
+_STEP = sa.bindparam("step", type_=sa.String)
+_WORKER = sa.bindparam("worker", type_=sa.BigInteger)
+_TEXT = sa.bindparam("said", type_=sa.Text)
+_COLUMNS = ("at", "arrival_id", "transfer_id", "step", "worker_id", "digest", "text")
+
+
+def _log_of_transfers(which: sa.ColumnElement[bool], digest: Any = None) -> sa.Insert:
+    """One event for each transfer, without a row crossing into Python."""
+    proof = sa.literal(None, sa.String) if digest is None else digest
+    of = sa.select(_AT, transfers.c.arrival_id, transfers.c.id, _STEP, _WORKER, proof, _TEXT)
+    return sa.insert(events).from_select(_COLUMNS, of.where(which))
+
+
+_IDS = transfers.c.id.in_(sa.bindparam("ids", expanding=True))
+_OF_TOKEN = _log_of_transfers(transfers.c.token == sa.bindparam("token"))
+_OF_IDS = _log_of_transfers(_IDS)
+_WITH_DIGEST = _log_of_transfers(_IDS, transfers.c.algorithm + ":" + transfers.c.hex)
+_OF_ARRIVALS = sa.insert(events).from_select(
+    ("at", "arrival_id", "step", "worker_id", "digest"),
+    sa.select(
+        *(_AT, arrivals.c.id, _STEP, _WORKER, arrivals.c.claimed_algorithm + ":" + arrivals.c.claimed_hex),
+    ).where(arrivals.c.id.in_(sa.bindparam("ids", expanding=True))),
+)
+_ONE = sa.insert(events)
+_NOTICE = sa.insert(notices)
+
+_TOLD = (
+    sa.select(
+        *(transfers.c.id, transfers.c.arrival_id, transfers.c.destination, transfers.c.state, transfers.c.size),
+        *(transfers.c.algorithm, transfers.c.hex, transfers.c.error),
+        *(arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
+    )
+    .join_from(transfers, arrivals, transfers.c.arrival_id == arrivals.c.id)
+    .join(files, transfers.c.file_id == files.c.id)
+    .where(_IDS)
+    .order_by(transfers.c.id)
+)
+
+_UNSENT = (
+    sa.select(notices.c.id, notices.c.at, notices.c.kind, notices.c.body)
+    .where(notices.c.sent_at.is_(None))
+    .order_by(notices.c.id)
+    .limit(sa.bindparam("most"))
+)
+_SENT = sa.update(notices).where(notices.c.id == sa.bindparam("notice")).values(sent_at=sa.bindparam("now"))
+
+
+class Log:
+    """Writes events and notices within a transaction of somebody else, at one time, for one worker."""
+
+    def __init__(self, connection: sa.Connection, at: int, worker_id: int) -> None:
+        self.connection, self.at, self.worker_id = connection, at, worker_id
+
+    def claim(self, token: str) -> None:
+        self.connection.execute(_OF_TOKEN, self._common(Step.CLAIMED) | {"token": token, "said": None})
+
+    def arrivals(self, step: Step, ids: Iterable[int]) -> None:
+        for some in chunks(ids):
+            self.connection.execute(_OF_ARRIVALS, self._common(step) | {"ids": some})
+
+    def transfers(self, step: Step, ids: Iterable[int], text: str = "", *, digests: bool = False) -> None:
+        common = self._common(step) | {"said": plain(text) or None}
+        for some in chunks(ids):
+            self.connection.execute(_WITH_DIGEST if digests else _OF_IDS, common | {"ids": some})
+
+    def say(self, step: Step, said: Sequence[tuple[int, int | None, str]]) -> None:
+        """(arrival, transfer, text) of each."""
+        common = {"at": self.at, "step": step.value, "worker_id": self.worker_id, "digest": None}
+        rows = [common | {"arrival_id": a, "transfer_id": t, "text": plain(text) or None} for a, t, text in said]
+        if rows:
+            self.connection.execute(_ONE, rows)
+
+    def announce(self, step: Step, ids: Iterable[int], text: str | None = None) -> None:
+        """A notice for each transfer, in the transaction of what it tells; without a text, with its last error."""
+        for some in chunks(ids):
+            told = self.connection.execute(_TOLD, {"ids": some})
+            rows = [{"at": self.at, "kind": step.value, "body": _body(row, text)} for row in told]
+            if rows:
+                self.connection.execute(_NOTICE, rows)
+
+    def _common(self, step: Step) -> dict[str, Any]:
+        return {"at": self.at, "step": step.value, "worker": self.worker_id}
+
+
+def _body(row: Any, text: str | None) -> str:
+    digest = digest_of(row.algorithm, row.hex) if row.state is State.DONE else None  # before: only promised
+    return json.dumps(
+        {
+            "arrival": row.arrival_id,
+            "source": row.source,
+            "origin": shown(path_of(row.origin)),
+            "archive": row.archive,
+            "path": shown(path_of(row.path)),
+            "destination": row.destination,
+            "digest": str(digest) if digest else None,
+            "size": row.size,
+            "text": plain(row.error or "" if text is None else text),
+        }
+    )
+
+
+def unsent(database: Database, limit: int) -> list[Notice]:
+    with database.reading() as connection:
+        rows = connection.execute(_UNSENT, {"most": limit}).all()
+    return [Notice(row.id, moment(row.at), row.kind, json.loads(row.body)) for row in rows]
+
+
+def mark_sent(database: Database, told: Sequence[Notice]) -> None:
+    if told:
+        with database.writing() as connection:
+            at = database.now(connection)
+            connection.execute(_SENT, [{"notice": notice.id, "now": at} for notice in told])

@@ -1,0 +1,228 @@
+"""The windows: what a person or an audit sees. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.schema import FOREVER, arrivals, events, files, transfers, workers
+from skystow.adapters.ledger.values import (
+    chunks,
+    digest_from,
+    digest_of,
+    lookup,
+    maybe_moment,
+    moment,
+    path_of,
+)
+from skystow.errors import Conflict
+from skystow.model.records import Fingerprint, path_bytes
+from skystow.model.transfer import Route, State, Step
+from skystow.ports import Copy, Counts, Dossier, Event
+
+_T = transfers.c
+_IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
+
+_BY_ORIGIN = sa.select(arrivals.c.id).where(
+    arrivals.c.origin_hash == sa.bindparam("hash"), arrivals.c.origin == sa.bindparam("raw")
+)
+_named = (files.c.path_hash == sa.bindparam("hash"), files.c.path == sa.bindparam("raw"))
+_BY_PATH = sa.select(arrivals.c.id).join_from(files, arrivals, arrivals.c.file_id == files.c.id).where(*_named)
+_BY_NUMBERED = sa.select(_T.arrival_id).join_from(files, transfers, _T.file_id == files.c.id).where(*_named)
+
+_COPIES = (
+    sa.select(
+        *(_T.id, _T.arrival_id, _T.source, _T.destination, files.c.path, _T.state, _T.required, _T.owned, _T.attempts),
+        *(_T.abandoned, _T.algorithm, _T.hex, _T.size, _T.fault, _T.error, _T.done_at, _T.wake_at, _T.token),
+        *(workers.c.host, workers.c.pid, _T.verified_at, _T.removed_at),
+    )
+    .join_from(transfers, files, _T.file_id == files.c.id)
+    .outerjoin(workers, _T.worker_id == workers.c.id)
+    .order_by(_T.id)
+)
+_COPIES_OF = _COPIES.where(_T.arrival_id.in_(_IDS))
+_ARRIVALS = (
+    sa.select(
+        *(arrivals.c.id, arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
+        *(arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns),
+        *(arrivals.c.claimed_algorithm, arrivals.c.claimed_hex, arrivals.c.admitted_at, arrivals.c.retired_at),
+    )
+    .join_from(arrivals, files, arrivals.c.file_id == files.c.id)
+    .where(arrivals.c.id.in_(_IDS))
+    .order_by(arrivals.c.id)
+)
+_EVENTS = (
+    sa.select(
+        *(events.c.at, events.c.step, events.c.digest, events.c.text),
+        *(_T.destination, workers.c.host, workers.c.pid),
+    )
+    .join_from(events, workers, events.c.worker_id == workers.c.id)
+    .outerjoin(transfers, events.c.transfer_id == _T.id)
+    .where(events.c.arrival_id == sa.bindparam("arrival"))
+    .order_by(events.c.id)
+)
+_RETIRABLE = (
+    sa.select(arrivals.c.id)
+    .where(arrivals.c.source == sa.bindparam("source"), arrivals.c.id > sa.bindparam("after"))
+    .where(arrivals.c.retired_at.is_(None))
+    .where(
+        sa.exists().where(
+            *(_T.arrival_id == arrivals.c.id, _T.upstream.is_(None)),
+            *(_T.state == State.DONE, _T.done_at < sa.bindparam("before")),
+        )
+    )
+    .order_by(arrivals.c.id)
+    .limit(sa.bindparam("most"))
+)
+
+_waiting = _T.state == State.WAITING
+_blocked = _waiting & (_T.wake_at == FOREVER)
+_retrying = _waiting & _T.token.is_(None) & (_T.wake_at > sa.bindparam("now")) & (_T.wake_at < FOREVER)
+_conflict = (_T.state == State.QUARANTINED) & (_T.fault == Conflict.code)
+
+
+def _count(which: Any) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((which, 1), else_=0)), 0)
+
+
+_COUNTS = (
+    sa.select(
+        _T.source,
+        _T.destination,
+        _count(_waiting).label("waiting"),
+        _count(_blocked).label("blocked"),
+        _count(_retrying).label("retrying"),
+        _count(_T.state == State.DONE).label("done"),
+        _count(_T.state == State.QUARANTINED).label("quarantined"),
+        _count(_conflict).label("conflicts"),
+        _count(_T.state == State.CANCELLED).label("cancelled"),
+        sa.func.coalesce(sa.func.sum(sa.case((_T.state == State.DONE, _T.size))), 0).label("bytes"),
+    )
+    .group_by(_T.source, _T.destination)
+    .order_by(sa.func.min(_T.id))
+)
+_OLDEST = (
+    sa.select(_T.source, _T.destination, sa.func.min(arrivals.c.admitted_at).label("at"))
+    .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
+    .where(_waiting)
+    .group_by(_T.source, _T.destination)
+)
+
+
+def find(database: Database, name: str | bytes) -> list[int]:
+    """See `Ledger.find`."""
+    raw = name if isinstance(name, bytes) else path_bytes(name)
+    which = {"hash": lookup(raw), "raw": raw}
+    with database.reading() as connection:
+        queries = (_BY_ORIGIN, _BY_PATH, _BY_NUMBERED)
+        found = {number for query in queries for number in connection.execute(query, which).scalars()}
+    return sorted(found, reverse=True)
+
+
+def dossier(database: Database, arrival: int) -> Dossier | None:
+    """See `Ledger.dossier`."""
+    with database.reading() as connection:
+        story = tuple(_event(row) for row in connection.execute(_EVENTS, {"arrival": arrival}))
+        found = _dossiers(connection, [arrival], database.now(connection), story)
+    return found[0] if found else None
+
+
+def retirable(database: Database, source: str, *, older_than: float, after: int, limit: int) -> list[Dossier]:
+    """See `Ledger.retirable`."""
+    with database.reading() as connection:
+        now = database.now(connection)
+        which = {"source": source, "after": after, "most": limit, "before": now - int(older_than * 1_000_000)}
+        return _dossiers(connection, connection.execute(_RETIRABLE, which).scalars().all(), now, ())
+
+
+def copies(
+    database: Database, *, after: int, limit: int, state: State, destination: str | None, source: str | None
+) -> list[Copy]:
+    """See `Ledger.copies`; `source` is where the file came from, not the place before."""
+    query = _COPIES.where(_T.id > after, _T.state == state).limit(limit)
+    if destination is not None:
+        query = query.where(_T.destination == destination)
+    if source is not None:
+        query = query.join(arrivals, _T.arrival_id == arrivals.c.id).where(arrivals.c.source == source)
+    with database.reading() as connection:
+        now = database.now(connection)
+        return [_copy(row, now) for row in connection.execute(query)]
+
+
+def counts(database: Database) -> list[Counts]:
+    """See `Ledger.counts`; each transfer is in one of the numbers."""
+    with database.reading() as connection:
+        rows = connection.execute(_COUNTS, {"now": database.now(connection)}).all()
+        oldest = {(row.source, row.destination): row.at for row in connection.execute(_OLDEST)}
+    return [
+        Counts(
+            route=Route(row.source, row.destination),
+            waiting=int(row.waiting - row.blocked - row.retrying),
+            blocked=int(row.blocked),
+            retrying=int(row.retrying),
+            done=int(row.done),
+            quarantined=int(row.quarantined - row.conflicts),
+            conflicts=int(row.conflicts),
+            cancelled=int(row.cancelled),
+            bytes=int(row.bytes),
+            oldest_waiting=maybe_moment(oldest.get((row.source, row.destination))),
+        )
+        for row in rows
+    ]
+
+
+def _dossiers(connection: sa.Connection, ids: Sequence[int], now: int, story: tuple[Event, ...]) -> list[Dossier]:
+    theirs: dict[int, list[Copy]] = {number: [] for number in ids}
+    found = []
+    for some in chunks(ids):
+        for row in connection.execute(_COPIES_OF, {"ids": some}):
+            theirs[row.arrival_id].append(_copy(row, now))
+        for row in connection.execute(_ARRIVALS, {"ids": some}):
+            found.append(
+                Dossier(
+                    id=row.id,
+                    source=row.source,
+                    origin=path_of(row.origin),
+                    archive=row.archive,
+                    path=path_of(row.path),
+                    fingerprint=Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns),
+                    claimed=digest_of(row.claimed_algorithm, row.claimed_hex),
+                    admitted_at=moment(row.admitted_at),
+                    retired_at=maybe_moment(row.retired_at),
+                    copies=tuple(theirs[row.id]),
+                    events=story,
+                )
+            )
+    return found
+
+
+def _copy(row: Any, now: int) -> Copy:
+    waits = row.state is State.WAITING and row.wake_at > now
+    return Copy(
+        id=row.id,
+        route=Route(row.source, row.destination),
+        path=path_of(row.path),
+        state=row.state,
+        required=row.required,
+        owned=row.owned,
+        attempts=row.attempts,
+        abandoned=row.abandoned,
+        digest=digest_of(row.algorithm, row.hex) if row.state is State.DONE else None,  # before: only promised
+        size=row.size,
+        fault=row.fault or "",
+        error=row.error or "",
+        done_at=maybe_moment(row.done_at),
+        wakes_at=moment(row.wake_at) if waits else None,
+        leased_by=f"{row.host}:{row.pid}" if row.token else None,
+        verified_at=maybe_moment(row.verified_at),
+        removed_at=maybe_moment(row.removed_at),
+        blocked=row.state is State.WAITING and row.wake_at == FOREVER,
+    )
+
+
+def _event(row: Any) -> Event:
+    worker = f"{row.host}:{row.pid}"
+    return Event(moment(row.at), Step(row.step), row.destination, worker, digest_from(row.digest), row.text or "")

@@ -1,0 +1,270 @@
+"""Admission: from here on a file is ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.events import Log
+from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers
+from skystow.adapters.ledger.values import chunks, clamped, file_key, looks, lookup, name_key, storable
+from skystow.model.records import Arrival, Fingerprint, path_bytes
+from skystow.model.transfer import TRANSITIONS, Destination, State, Step
+from skystow.ports import Admission
+
+_FINGERPRINT = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
+_LATEST = (
+    sa.select(arrivals.c.id, arrivals.c.name_key, arrivals.c.version, arrivals.c.file_id, *_FINGERPRINT)
+    .where(arrivals.c.name_key.in_(sa.bindparam("keys", expanding=True)))
+    .order_by(arrivals.c.version)
+)
+_COPIES = (
+    sa.select(
+        *(transfers.c.id, transfers.c.arrival_id, transfers.c.destination, transfers.c.upstream, transfers.c.state),
+    )
+    .where(transfers.c.arrival_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(transfers.c.id)
+)
+_FILES = sa.select(files.c.key, files.c.id).where(files.c.key.in_(sa.bindparam("keys", expanding=True)))
+_NEW_FILE = sa.insert(files)
+_NEW_ARRIVAL = sa.insert(arrivals)
+
+_REFRESH = (
+    sa.update(arrivals)
+    .where(arrivals.c.id == sa.bindparam("arrival"))
+    .values({c: sa.bindparam(f"new_{c.name}") for c in (*_FINGERPRINT, arrivals.c.file_id)})
+    .values({c: sa.bindparam(f"new_{c.name}") for c in (arrivals.c.claimed_algorithm, arrivals.c.claimed_hex)})
+)
+# A claim on the old content is fenced off and its promise forgotten: were it kept, what was published of the old
+# content could be taken for the new.
+_FREE = {"token": None, "worker_id": None, "batch": 0}
+_REFRESH_COPIES = (
+    sa.update(transfers)
+    .where(transfers.c.arrival_id == sa.bindparam("arrival"))
+    .values(_FREE | {"file_id": sa.bindparam("file"), "algorithm": None, "hex": None})
+)
+_REFRESH_FIRST = (
+    sa.update(transfers)
+    .where(transfers.c.arrival_id == sa.bindparam("arrival"), transfers.c.upstream.is_(None))
+    .values(wake_at=0, size=sa.bindparam("bytes"))
+)
+_SUPERSEDE = (
+    sa.update(transfers)
+    .where(transfers.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(_FREE | {"state": State.CANCELLED, "wake_at": 0})
+)
+_SUPERSEDABLE = {state for state, step in TRANSITIONS if step is Step.SUPERSEDED}
+
+
+@dataclass
+class _Sorted:
+    """A batch in which no name occurs twice, by what the ledger knows of each."""
+
+    known: Counter[State] = field(default_factory=Counter)
+    fresh: list[tuple[Arrival, int]] = field(default_factory=list)
+    """With the version that it is to be."""
+    refreshed: list[tuple[Arrival, int]] = field(default_factory=list)
+    """With the id that it has."""
+    superseded: list[tuple[int, int]] = field(default_factory=list)
+    """(arrival, transfer)"""
+
+
+def admit(
+    database: Database, worker_id: int, batch: Sequence[Arrival], destinations: Sequence[Destination]
+) -> Admission:
+    """See `Ledger.admit`. A sweep that finds nothing new takes no write lock."""
+    ordered = _upstream_first(destinations)
+    known: Counter[State] = Counter()
+    unsettled: list[list[Arrival]] = []
+    with database.reading() as connection:
+        for names in _without_repeats(batch):
+            found = _sort(connection, names)
+            changed = {id(arrival) for arrival, _ in found.fresh + found.refreshed}
+            unsettled.append([arrival for arrival in names if id(arrival) in changed])
+            known += found.known
+    admitted = refreshed = 0
+    if any(unsettled):
+        with database.writing() as connection:
+            log = Log(connection, database.now(connection), worker_id)
+            for names in unsettled:
+                found = _sort(connection, names)
+                _write_fresh(connection, log, found.fresh, ordered)
+                _write_refreshed(connection, log, found.refreshed)
+                _write_superseded(connection, log, found.superseded)
+                admitted += len(found.fresh)
+                refreshed += len(found.refreshed)
+                known += found.known
+    return Admission(admitted, refreshed, dict(known))
+
+
+def _upstream_first(destinations: Sequence[Destination]) -> list[Destination]:
+    """Raises ValueError where one takes its bytes from none of them, or two from each other."""
+    named = {destination.name: destination for destination in destinations}
+    order = TopologicalSorter({d.name: [d.upstream] if d.upstream else [] for d in destinations})
+    names = list(order.static_order())
+    if unknown := [name for name in names if name not in named]:
+        raise ValueError(f"a destination takes from {unknown[0]!r}, which is not there")
+    return [named[name] for name in names]
+
+
+def _without_repeats(batch: Sequence[Arrival]) -> Iterator[list[Arrival]]:
+    """The batch in parts, in order, so that the second arrival of a name meets the first one in the ledger."""
+    names: dict[tuple[str, bytes], Arrival] = {}
+    for arrival in batch:
+        if (arrival.source, arrival.key) in names:
+            yield list(names.values())
+            names.clear()
+        names[arrival.source, arrival.key] = arrival
+    yield list(names.values())
+
+
+def _sort(connection: sa.Connection, batch: Sequence[Arrival]) -> _Sorted:
+    keys = {name_key(arrival.source, arrival.key): arrival for arrival in batch}
+    latest = {row.name_key: row for some in chunks(keys) for row in connection.execute(_LATEST, {"keys": some})}
+    copies: dict[int, list[Any]] = {row.id: [] for row in latest.values()}
+    for some in chunks(copies):
+        for copy in connection.execute(_COPIES, {"ids": some}):
+            copies[copy.arrival_id].append(copy)
+    found = _Sorted()
+    for key, arrival in keys.items():
+        row = latest.get(key)
+        if row is None:
+            found.fresh.append((arrival, 1))
+            continue
+        mine = copies[row.id]
+        first = next((copy for copy in mine if copy.upstream is None), None)
+        then = Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns)
+        if then.same_content(storable(arrival.fingerprint)):
+            found.known[first.state if first else State.WAITING] += 1
+        elif all(copy.state is State.WAITING for copy in mine):
+            found.refreshed.append((arrival, row.id))
+        else:
+            found.fresh.append((arrival, row.version + 1))
+            found.superseded += [(row.id, copy.id) for copy in _orphans(mine) if copy.state in _SUPERSEDABLE]
+    return found
+
+
+def _orphans(copies: Sequence[Any]) -> list[Any]:
+    """Copies that never will be: those straight from the source that are not done, and all downstream of them."""
+    orphans = [copy for copy in copies if copy.upstream is None and copy.state is not State.DONE]
+    for orphan in orphans:  # grows while it is walked
+        orphans += [copy for copy in copies if copy.upstream == orphan.destination]
+    return orphans
+
+
+def file_ids(connection: sa.Connection, wanted: Iterable[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
+    """The file of each (archive, path), made where there is none."""
+    keys = {file_key(archive, path): (archive, path) for archive, path in wanted}
+    found = _known_files(connection, keys)
+    missing = [
+        {"key": key, "archive": archive, "path": path, "path_hash": lookup(path)}
+        for key, (archive, path) in keys.items()
+        if key not in found
+    ]
+    if missing:
+        connection.execute(_NEW_FILE, missing)
+        found |= _known_files(connection, [row["key"] for row in missing])
+    return {keys[key]: number for key, number in found.items()}
+
+
+def _known_files(connection: sa.Connection, keys: Iterable[Any]) -> dict[bytes, int]:
+    return {row.key: row.id for some in chunks(keys) for row in connection.execute(_FILES, {"keys": some})}
+
+
+def _write_fresh(
+    connection: sa.Connection, log: Log, fresh: Sequence[tuple[Arrival, int]], destinations: Sequence[Destination]
+) -> None:
+    if not fresh:
+        return
+    ids = file_ids(connection, [(arrival.archive, path_bytes(arrival.path)) for arrival, _ in fresh])
+    rows = []
+    for arrival, version in fresh:
+        origin = path_bytes(arrival.origin)
+        rows.append(
+            {
+                "name_key": name_key(arrival.source, arrival.key),
+                "version": version,
+                "source": arrival.source,
+                "key": arrival.key,
+                "origin": origin,
+                "origin_hash": lookup(origin),
+                "file_id": ids[arrival.archive, path_bytes(arrival.path)],
+                "priority": arrival.priority,
+                "rank": clamped(arrival.rank),
+                "attempts": arrival.attempts,
+                "admitted_at": log.at,
+            }
+            | looks(storable(arrival.fingerprint))
+            | _claimed(arrival)
+        )
+    connection.execute(_NEW_ARRIVAL, rows)
+    keys = {(row["name_key"], row["version"]) for row in rows}
+    made = [
+        row.id
+        for some in chunks(key for key, _ in keys)
+        for row in connection.execute(_LATEST, {"keys": some})
+        if (row.name_key, row.version) in keys
+    ]
+    made.sort()
+    for destination in destinations:
+        insert = _new_transfers(destination)
+        for some in chunks(made):
+            connection.execute(insert, {"ids": some})
+    log.arrivals(Step.ADMITTED, made)
+
+
+def _claimed(arrival: Arrival) -> dict[str, str | None]:
+    claimed = arrival.claimed
+    algorithm, digits = (claimed.algorithm, claimed.hex) if claimed else (None, None)
+    return {"claimed_algorithm": algorithm, "claimed_hex": digits}
+
+
+def _new_transfers(destination: Destination) -> sa.Insert:
+    """A transfer to one destination for each of some arrivals, made of what their rows say."""
+    here, direct = arrivals.c, destination.upstream is None
+    values: dict[str, Any] = {
+        "arrival_id": here.id,
+        "file_id": here.file_id,
+        "source": here.source if direct else sa.literal(destination.upstream),
+        "destination": sa.literal(destination.name),
+        "upstream": sa.literal(destination.upstream, sa.String),
+        "required": sa.literal(destination.required),
+        "owned": sa.literal(destination.owned),
+        "state": sa.literal(State.WAITING, transfers.c.state.type),
+        "wake_at": sa.literal(0 if direct else FOREVER),
+        "neg_priority": -here.priority,
+        "rank": here.rank,
+        "attempts": here.attempts if direct else sa.literal(0),
+        "size": here.size if direct else sa.literal(None, sa.BigInteger),
+    } | {name: sa.literal(0) for name in ("abandoned", "cap", "alone", "batch")}
+    of = sa.select(*values.values()).where(here.id.in_(sa.bindparam("ids", expanding=True))).order_by(here.id)
+    return sa.insert(transfers).from_select(list(values), of)
+
+
+def _write_refreshed(connection: sa.Connection, log: Log, refreshed: Sequence[tuple[Arrival, int]]) -> None:
+    if not refreshed:
+        return
+    ids = file_ids(connection, [(arrival.archive, path_bytes(arrival.path)) for arrival, _ in refreshed])
+    looked, moved, sized = [], [], []
+    for arrival, number in refreshed:
+        seen, file = storable(arrival.fingerprint), ids[arrival.archive, path_bytes(arrival.path)]
+        new = looks(seen) | _claimed(arrival) | {"file_id": file}
+        looked.append({"arrival": number} | {f"new_{name}": value for name, value in new.items()})
+        moved.append({"arrival": number, "file": file})
+        sized.append({"arrival": number, "bytes": seen.size})
+    connection.execute(_REFRESH, looked)
+    connection.execute(_REFRESH_COPIES, moved)
+    connection.execute(_REFRESH_FIRST, sized)
+    log.arrivals(Step.REFRESHED, [number for _, number in refreshed])
+
+
+def _write_superseded(connection: sa.Connection, log: Log, superseded: Sequence[tuple[int, int]]) -> None:
+    for some in chunks(transfer for _, transfer in superseded):
+        connection.execute(_SUPERSEDE, {"ids": some})
+    log.say(Step.SUPERSEDED, [(*each, "a newer version of its source file took its turn") for each in superseded])

@@ -1,0 +1,1 @@
+"""How a ledger of an older skystow becomes one of this. Run by `skystow.adapters.ledger.open` alone."""

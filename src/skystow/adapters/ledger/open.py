@@ -1,0 +1,104 @@
+"""Is this a ledger that we can use? Every refusal says what it is, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger import sqlite
+from skystow.adapters.ledger.database import Database, connect
+from skystow.adapters.ledger.schema import HEAD
+from skystow.errors import LedgerUnusable, SchemaMismatch
+from skystow.ports import Clock
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_VERSION_TABLE = "alembic_version"
+
+
+def open_database(url: str, clock: Clock) -> Database:
+    """A database with the schema of this program; an empty one is given it.
+
+    Raises `LedgerUnusable`, `SchemaMismatch`, `ConfigError`, `PlaceFault`.
+    """
+    with _opened(url, clock) as database:
+        version = _version(database)
+        if version is None:
+            _migrate(database)
+        elif version < HEAD:
+            raise SchemaMismatch(
+                f"the ledger has schema {version}, this program needs {HEAD}",
+                remedy="stop what uses it, keep a copy, then run skystow ledger upgrade",
+            )
+        else:
+            _refuse_newer(version)
+        return database
+
+
+def upgrade(url: str, *, clock: Clock) -> tuple[str | None, str]:
+    """Bring a ledger to the schema of this program; returns the versions before (None: it was empty) and after."""
+    with _opened(url, clock) as database:
+        try:
+            version = _version(database)
+            _refuse_newer(version or HEAD)
+            if version != HEAD:
+                _migrate(database)
+            return version, HEAD
+        finally:
+            database.close()
+
+
+@contextmanager
+def _opened(url: str, clock: Clock) -> Iterator[Database]:
+    database = connect(url, clock)
+    try:
+        with sqlite.opening(database.path) if database.path is not None else nullcontext():
+            yield database
+    except BaseException:
+        database.close()
+        raise
+
+
+def _version(database: Database) -> str | None:
+    """Of the schema; None where the database is empty."""
+    with database.reading() as connection:
+        if database.path is not None and sqlite.is_empty(connection, database.path):
+            return None
+        tables = sa.inspect(connection).get_table_names()
+        if not tables:
+            return None
+        if _VERSION_TABLE in tables and "transfers" in tables:
+            found = connection.execute(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()  # noqa: S608
+            if found is not None:
+                return str(found)
+    raise LedgerUnusable(
+        "this database holds tables, but no ledger of skystow", remedy="name another one; it was not touched"
+    )
+
+
+def _refuse_newer(version: str) -> None:
+    if version > HEAD:
+        raise SchemaMismatch(
+            f"the ledger has schema {version}, this program knows up to {HEAD}",
+            remedy="it was written by a newer skystow: use that one",
+        )
+
+
+def _migrate(database: Database) -> None:
+    # Alembic takes a while to import, and is needed once in the life of a ledger.
+    from alembic import command
+    from alembic.config import Config
+
+    if database.path is not None:
+        with database.blaming():
+            sqlite.prepare(database.engine)
+    with database.writing() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if database.path is not None:
+            sqlite.sign(connection)

@@ -1,0 +1,259 @@
+"""Claims: a lease with a token on some transfers of one route.
+
+One index (schema: `ix_transfers_queue`) holds the queue in its order, and what is DONE sorts apart from it: a claim
+costs the same however much was archived before.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger import verdicts
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.events import Log
+from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers, workers
+from skystow.adapters.ledger.values import chunks, digest_of, path_of
+from skystow.errors import Abandoned
+from skystow.model.records import Digest, Fingerprint, Location, Worker
+from skystow.model.transfer import (
+    DEATHS_ALONE,
+    Receipt,
+    RetryPolicy,
+    Route,
+    State,
+    Step,
+    Verdict,
+    Work,
+    abandoned,
+    judge,
+)
+
+_T = transfers.c
+_ROUTE = (
+    _T.source == sa.bindparam("whence"),
+    _T.destination == sa.bindparam("whither"),
+    _T.state == State.WAITING,
+)
+_DUE = (*_ROUTE, _T.wake_at > 0, _T.wake_at <= sa.bindparam("now"))
+
+ANYTHING = sa.select(_T.id).where(*_ROUTE, _T.wake_at <= sa.bindparam("now")).limit(1)
+CANDIDATES = (
+    sa.select(_T.id, _T.size, _T.abandoned, _T.cap)
+    .where(*_ROUTE, _T.wake_at == 0)
+    .order_by(_T.abandoned, _T.neg_priority, _T.rank, _T.id)
+    .limit(sa.bindparam("most"))
+)
+NEXT = sa.select(_T.wake_at).where(*_ROUTE, _T.wake_at < FOREVER).order_by(_T.wake_at).limit(1)
+WAKE = sa.update(transfers).where(*_DUE, _T.token.is_(None)).values(wake_at=0)
+
+_LEFT = (
+    sa.select(
+        *(_T.id, _T.arrival_id, _T.token, _T.batch, _T.alone, _T.attempts),
+        *(workers.c.host, workers.c.pid),
+    )
+    .join_from(transfers, workers, _T.worker_id == workers.c.id)
+    .where(_T.token.is_not(None), _T.state == State.WAITING)
+    .with_for_update(of=transfers)
+)
+EXPIRED = _LEFT.where(*_DUE)
+_OF_DEAD = _LEFT.where(_T.worker_id.in_(sa.bindparam("dead", expanding=True)))
+_ABANDON = (
+    sa.update(transfers)
+    .where(_T.id == sa.bindparam("transfer"), _T.token == sa.bindparam("old"))
+    .values(
+        abandoned=_T.abandoned + 1,
+        cap=sa.bindparam("most"),
+        alone=sa.bindparam("deaths"),
+        **{"token": None, "worker_id": None, "batch": 0, "wake_at": 0},
+    )
+)
+_HOLDERS = (
+    sa.select(workers)
+    .where(workers.c.id.in_(sa.select(_T.worker_id).where(_T.token.is_not(None), _T.state == State.WAITING)))
+    .order_by(workers.c.id)
+)
+_TOKENS = sa.select(_T.token).where(_T.token.is_not(None), _T.state == State.WAITING).distinct()
+
+# Several workers may have read the same candidates: this line decides whose they are.
+_TAKE = (
+    sa.update(transfers)
+    .where(
+        _T.id.in_(sa.bindparam("ids", expanding=True)),
+        *(_T.token.is_(None), _T.state == State.WAITING, _T.wake_at == 0),
+    )
+    .values(
+        token=sa.bindparam("mine"),
+        worker_id=sa.bindparam("worker"),
+        batch=sa.bindparam("together"),
+        wake_at=sa.bindparam("until"),
+    )
+)
+
+_up, _up_file = transfers.alias("up"), files.alias("up_file")
+_WORKS = (
+    sa.select(
+        *(_T.id, _T.source, _T.destination, _T.upstream, _T.attempts, _T.algorithm, _T.hex, files.c.path),
+        *(arrivals.c.origin, arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns),
+        *(arrivals.c.claimed_algorithm, arrivals.c.claimed_hex),
+        _up.c.algorithm.label("up_algorithm"),
+        *(_up.c.hex.label("up_hex"), _up.c.size.label("up_size"), _up_file.c.path.label("up_path")),
+    )
+    .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
+    .join(files, _T.file_id == files.c.id)
+    .outerjoin(_up, (_up.c.arrival_id == _T.arrival_id) & (_up.c.destination == _T.upstream))
+    .outerjoin(_up_file, _up.c.file_id == _up_file.c.id)
+    .where(_T.token == sa.bindparam("mine"))
+    .order_by(_T.abandoned, _T.neg_priority, _T.rank, _T.id)
+)
+
+_RENEW = (
+    sa.update(transfers).where(_T.id.in_(sa.bindparam("ids", expanding=True))).values(wake_at=sa.bindparam("until"))
+)
+_PROMISE = (
+    sa.update(transfers)
+    .where(_T.id == sa.bindparam("transfer"))
+    .values(wake_at=sa.bindparam("until"), algorithm=sa.bindparam("by"), hex=sa.bindparam("digits"))
+)
+
+
+def claim(
+    database: Database, worker_id: int, policy: RetryPolicy, route: Route, *, files: int, size: int, seconds: float
+) -> list[Work]:
+    """See `Ledger.claim`."""
+    which = {"whence": route.source, "whither": route.destination}
+    with database.reading() as connection:
+        if connection.execute(ANYTHING, which | {"now": database.now(connection)}).first() is None:
+            return []
+    with database.writing() as connection:
+        now = database.now(connection)
+        log = Log(connection, now, worker_id)
+        _abandon(connection, log, policy, connection.execute(EXPIRED, which | {"now": now}).all())
+        connection.execute(WAKE, which | {"now": now})
+        chosen = _batch(connection.execute(CANDIDATES, which | {"most": files}).all(), size)
+        if not chosen:
+            return []
+        token = secrets.token_hex(8)
+        lease = {"mine": token, "worker": worker_id, "together": len(chosen), "until": now + _micros(seconds)}
+        for some in chunks(chosen):
+            connection.execute(_TAKE, lease | {"ids": some})
+        log.claim(token)
+        rows = connection.execute(_WORKS, {"mine": token}).all()
+    return [_work(row, token) for row in rows]
+
+
+def _batch(candidates: Sequence[Any], size: int) -> list[int]:
+    """The first ones of the queue that may go together."""
+    if not candidates:
+        return []
+    first, together = candidates[0], 0
+    chosen: list[int] = []
+    for row in candidates[: first.cap or None]:
+        together += row.size or 0
+        if row.abandoned != first.abandoned or (chosen and together > size):
+            break
+        chosen.append(row.id)
+    return chosen
+
+
+def _work(row: Any, token: str) -> Work:
+    if row.upstream is None:
+        source = Location(row.source, path_of(row.origin))
+        fingerprint = Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns)
+        claimed = digest_of(row.claimed_algorithm, row.claimed_hex)
+    else:
+        # The upstream copy is another inode, on a file system that may round times: its proven digest says it all.
+        source = Location(row.upstream, path_of(row.up_path))
+        fingerprint = Fingerprint(size=row.up_size)
+        claimed = digest_of(row.up_algorithm, row.up_hex)
+    promised = digest_of(row.algorithm, row.hex)
+    route, target = Route(row.source, row.destination), path_of(row.path)
+    return Work(row.id, token, route, source, target, fingerprint, claimed, promised, row.attempts)
+
+
+def _micros(seconds: float) -> int:
+    return int(seconds * 1_000_000)
+
+
+# ── while work goes on ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def renew(database: Database, works: Sequence[Work], *, seconds: float) -> set[Work]:
+    """See `Ledger.renew`."""
+    with database.writing() as connection:
+        ours = verdicts.fenced(connection, works)
+        until = database.now(connection) + _micros(seconds)
+        for some in chunks(work.id for work in ours):
+            connection.execute(_RENEW, {"ids": some, "until": until})
+    return set(ours)
+
+
+def promise(database: Database, receipts: Mapping[Work, Receipt], *, seconds: float) -> set[Work]:
+    """See `Ledger.promise`."""
+    with database.writing() as connection:
+        ours = verdicts.fenced(connection, receipts)
+        until = database.now(connection) + _micros(seconds)
+        rows = [_promised(work, receipts[work].digest, until) for work in ours]
+        if rows:
+            connection.execute(_PROMISE, rows)
+    return set(ours)
+
+
+def _promised(work: Work, digest: Digest, until: int) -> dict[str, Any]:
+    return {"transfer": work.id, "until": until, "by": digest.algorithm, "digits": digest.hex}
+
+
+def next_wake(database: Database, route: Route) -> float | None:
+    """See `Ledger.next_wake`."""
+    with database.reading() as connection:
+        which = {"whence": route.source, "whither": route.destination}
+        wake_at = connection.execute(NEXT, which).scalar()
+        return None if wake_at is None else max(0.0, (wake_at - database.now(connection)) / 1e6)
+
+
+# ── claims whose worker died ────────────────────────────────────────────────────────────────────────────────────
+
+
+def live_tokens(database: Database) -> set[str]:
+    """See `Ledger.live_tokens`. A lease that ran out is alive until somebody else takes its files."""
+    with database.reading() as connection:
+        return set(connection.execute(_TOKENS).scalars())
+
+
+def reclaim(database: Database, worker_id: int, policy: RetryPolicy, alive: Callable[[Worker], bool | None]) -> int:
+    """See `Ledger.reclaim`."""
+    with database.reading() as connection:
+        holders = connection.execute(_HOLDERS).all()
+    dead = [h.id for h in holders if alive(Worker(h.host, h.boot_id, h.pid_namespace, h.pid, h.started)) is False]
+    if not dead:
+        return 0
+    with database.writing() as connection:
+        log = Log(connection, database.now(connection), worker_id)
+        left = connection.execute(_OF_DEAD, {"dead": dead}).all()
+        _abandon(connection, log, policy, left)
+    return len(left)
+
+
+def _abandon(connection: sa.Connection, log: Log, policy: RetryPolicy, left: Sequence[Any]) -> None:
+    """Free claims that ended without a verdict. A file that was alone in too many of them gets one."""
+    if not left:
+        return
+    rows, deadly = [], list[tuple[Any, Verdict]]()
+    for row in left:
+        after = abandoned(row.batch, row.alone)
+        rows.append({"transfer": row.id, "old": row.token, "most": after.cap, "deaths": after.alone})
+        if after.alone >= DEATHS_ALONE:
+            fault = Abandoned(
+                f"the process died {after.alone} times running with this file alone in its hands",
+                remedy="look at the end of its log, then retry or ignore the file",
+            )
+            deadly.append((row, judge(fault, row.id, row.attempts, policy)))
+    connection.execute(_ABANDON, rows)
+    log.say(
+        Step.ABANDONED,
+        [(row.arrival_id, row.id, f"{row.host}:{row.pid} left it without a verdict") for row in left],
+    )
+    verdicts.write(connection, log, deadly)

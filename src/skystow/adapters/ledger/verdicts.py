@@ -1,0 +1,204 @@
+"""Verdicts: what became of each claimed transfer, written down only where its token still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.events import Log
+from skystow.adapters.ledger.intake import file_ids
+from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers
+from skystow.adapters.ledger.values import chunks, looks, plain, storable
+from skystow.model.records import path_bytes, shown
+from skystow.model.transfer import (
+    Delivered,
+    Held,
+    Quarantined,
+    Reason,
+    Renumbered,
+    Retry,
+    State,
+    Step,
+    Verdict,
+    Work,
+)
+
+_T = transfers.c
+_CLAIMED = (
+    sa.select(_T.id, _T.token, _T.arrival_id, _T.destination)
+    .where(_T.id.in_(sa.bindparam("ids", expanding=True)), _T.state == State.WAITING)
+    .with_for_update()
+)
+
+
+def _settled(**values: Any) -> sa.Update:
+    """The end of a claim on one transfer; a verdict proves that the process lived, so the count of deaths is over."""
+    end: dict[str, Any] = {"token": None, "worker_id": None, "batch": 0, "alone": 0}
+    return sa.update(transfers).where(_T.id == sa.bindparam("transfer")).values(end | values)
+
+
+_REASON: dict[str, Any] = {"fault": sa.bindparam("code"), "error": sa.bindparam("said")}
+_DELIVERED = _settled(
+    state=State.DONE,
+    wake_at=0,
+    algorithm=sa.bindparam("by"),
+    hex=sa.bindparam("digits"),
+    size=sa.bindparam("bytes"),
+    done_at=sa.bindparam("now"),
+)
+_RETRY = _settled(wake_at=sa.bindparam("due"), attempts=_T.attempts + 1, **_REASON)
+_QUARANTINED = _settled(state=State.QUARANTINED, wake_at=0, attempts=_T.attempts + 1, **_REASON)
+_HELD = _settled(wake_at=0, **_REASON)
+_STOPPED = _settled(wake_at=0)
+_RENUMBERED = _settled(wake_at=0, **_REASON)
+
+_SEEN = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
+_LOOKS = sa.select(arrivals.c.id, *_SEEN).where(arrivals.c.id.in_(sa.bindparam("ids", expanding=True)))
+_LOOK = (
+    sa.update(arrivals)
+    .where(arrivals.c.id == sa.bindparam("arrival"))
+    .values({column: sa.bindparam(f"new_{column.name}") for column in _SEEN})
+)
+_FIRST = sa.select(_T.id).where(_T.id.in_(sa.bindparam("ids", expanding=True)), _T.upstream.is_(None))
+_DOWNSTREAM = sa.select(_T.id, _T.arrival_id, _T.upstream).where(
+    _T.arrival_id.in_(sa.bindparam("ids", expanding=True)), _T.upstream.is_not(None)
+)
+_UNBLOCK = sa.update(transfers).where(_T.id == sa.bindparam("transfer")).values(wake_at=0, size=sa.bindparam("bytes"))
+
+_FAMILY = (
+    sa.select(_T.id, _T.arrival_id, _T.destination, _T.upstream, _T.state, files.c.archive)
+    .join_from(transfers, files, _T.file_id == files.c.id)
+    .where(_T.arrival_id == sa.bindparam("arrival"))
+    .order_by(_T.id)
+)
+_MOVE = (
+    sa.update(transfers)
+    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(file_id=sa.bindparam("file"), algorithm=None, hex=None)
+)
+
+_ALREADY = "already there"
+
+
+def fenced(connection: sa.Connection, works: Iterable[Work]) -> dict[Work, Any]:
+    """Those whose token still holds, each with its row; locked until the transaction ends."""
+    mine = {work.id: work for work in works}
+    rows = [row for some in chunks(mine) for row in connection.execute(_CLAIMED, {"ids": some})]
+    return {mine[row.id]: row for row in rows if row.token == mine[row.id].token}
+
+
+def settle(database: Database, worker_id: int, verdicts: Mapping[Work, Verdict]) -> set[Work]:
+    """See `Ledger.settle`."""
+    if not verdicts:
+        return set()
+    with database.writing() as connection:
+        ours = fenced(connection, verdicts)
+        log = Log(connection, database.now(connection), worker_id)
+        write(connection, log, [(row, verdicts[work]) for work, row in ours.items()])
+    return set(ours)
+
+
+def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verdict]]) -> None:
+    """(row with `id`, `arrival_id` and `destination`, verdict) of each; the fence was passed before."""
+    delivered = [(row, verdict) for row, verdict in settled if isinstance(verdict, Delivered)]
+    if delivered:
+        _write_delivered(connection, log, delivered)
+    failed: dict[Step, list[tuple[Any, Reason]]] = {}
+    updates: dict[sa.Update, list[dict[str, Any]]] = {}
+    for row, verdict in settled:
+        match verdict:
+            case Retry(fault, after):
+                due = {"due": log.at + int(after * 1_000_000)}
+                updates.setdefault(_RETRY, []).append(_reason(row, fault) | due)
+                failed.setdefault(Step.RETRY, []).append((row, fault))
+            case Quarantined(fault):
+                updates.setdefault(_QUARANTINED, []).append(_reason(row, fault))
+                failed.setdefault(Step.QUARANTINED, []).append((row, fault))
+            case Held(None):
+                updates.setdefault(_STOPPED, []).append({"transfer": row.id})
+            case Held(Reason() as fault):
+                updates.setdefault(_HELD, []).append(_reason(row, fault))
+                failed.setdefault(Step.HELD, []).append((row, fault))
+            case Renumbered(fault, path):
+                updates.setdefault(_RENUMBERED, []).append(_reason(row, fault))
+                move(connection, log, row.id, row.arrival_id, path, fault.text)
+    for statement, rows in updates.items():
+        connection.execute(statement, rows)
+    for step, said in failed.items():
+        log.say(step, [(row.arrival_id, row.id, fault.text) for row, fault in said])
+    log.announce(Step.QUARANTINED, [row.id for row, _ in failed.get(Step.QUARANTINED, ())])
+
+
+def _reason(row: Any, fault: Reason) -> dict[str, Any]:
+    return {"transfer": row.id, "code": fault.code, "said": plain(fault.text)}
+
+
+def _write_delivered(connection: sa.Connection, log: Log, delivered: Sequence[tuple[Any, Delivered]]) -> None:
+    connection.execute(
+        _DELIVERED,
+        [
+            {
+                "transfer": row.id,
+                "by": verdict.receipt.digest.algorithm,
+                "digits": verdict.receipt.digest.hex,
+                "bytes": verdict.receipt.size,
+                "now": log.at,
+            }
+            for row, verdict in delivered
+        ],
+    )
+    _write_looks(connection, delivered)
+    _wake_downstream(connection, delivered)
+    log.transfers(Step.DELIVERED, [row.id for row, verdict in delivered if not verdict.already], digests=True)
+    already = [row.id for row, verdict in delivered if verdict.already]
+    log.transfers(Step.DELIVERED, already, _ALREADY, digests=True)
+    log.announce(Step.DELIVERED, [row.id for row, verdict in delivered if not verdict.already], "")
+    log.announce(Step.DELIVERED, already, _ALREADY)
+
+
+def _write_looks(connection: sa.Connection, delivered: Sequence[tuple[Any, Delivered]]) -> None:
+    """What is archived is the file as it was read. A handoff read the upstream copy, which tells nothing of that."""
+    first = {i for some in chunks(row.id for row, _ in delivered) for i in _scalars(connection, _FIRST, some)}
+    new = {row.arrival_id: storable(verdict.receipt.source) for row, verdict in delivered if row.id in first}
+    changed = []
+    for some in chunks(new):
+        for row in connection.execute(_LOOKS, {"ids": some}):
+            columns = looks(new[row.id])
+            if any(getattr(row, name) != value for name, value in columns.items()):
+                changed.append({"arrival": row.id} | {f"new_{name}": value for name, value in columns.items()})
+    if changed:
+        connection.execute(_LOOK, changed)
+
+
+def _scalars(connection: sa.Connection, query: sa.Select[Any], ids: Sequence[int]) -> Sequence[int]:
+    return connection.execute(query, {"ids": ids}).scalars().all()
+
+
+def _wake_downstream(connection: sa.Connection, delivered: Sequence[tuple[Any, Delivered]]) -> None:
+    sizes = {(row.arrival_id, row.destination): verdict.receipt.size for row, verdict in delivered}
+    woken = [
+        {"transfer": row.id, "bytes": sizes[row.arrival_id, row.upstream]}
+        for some in chunks({arrival for arrival, _ in sizes})
+        for row in connection.execute(_DOWNSTREAM, {"ids": some})
+        if (row.arrival_id, row.upstream) in sizes
+    ]
+    if woken:
+        connection.execute(_UNBLOCK, woken)
+
+
+def move(connection: sa.Connection, log: Log, transfer: int, arrival: int, path: PurePosixPath, why: str) -> None:
+    """The transfer, and those downstream of it, are to stand under `path`: files there, and events, but no states."""
+    family = connection.execute(_FAMILY, {"arrival": arrival}).all()
+    moved = [row for row in family if row.id == transfer]
+    for head in moved:  # grows while it is walked
+        moved += [row for row in family if row.upstream == head.destination]
+    place = (moved[0].archive, path_bytes(path))
+    file = file_ids(connection, [place])[place]
+    connection.execute(_MOVE, {"ids": [row.id for row in moved], "file": file})
+    text = f"{why}; goes to {shown(path)} instead" if why else f"goes to {shown(path)}"
+    waiting = [row for row in moved if row.state is State.WAITING or row.id == transfer]
+    log.say(Step.RENUMBERED, [(row.arrival_id, row.id, text) for row in waiting])
