@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import sqlalchemy as sa
 
 from skystow.adapters.ledger.database import Database
 from skystow.adapters.ledger.schema import arrivals, events, files, notices, transfers
-from skystow.adapters.ledger.values import chunks, digest_of, moment, path_of, plain
-from skystow.model.records import Notice, shown
+from skystow.adapters.ledger.values import chunks, digest_of, moment, plain
+from skystow.model.records import Notice, path_text, shown
 from skystow.model.transfer import State, Step
 
 _AT = sa.bindparam("at", type_=sa.BigInteger)
@@ -39,22 +38,20 @@ _OF_ARRIVALS = sa.insert(events).from_select(
     ).where(arrivals.c.id.in_(sa.bindparam("ids", expanding=True))),
 )
 _ONE = sa.insert(events)
-_NOTICE = sa.insert(notices)
-
-_TOLD = (
-    sa.select(
-        *(transfers.c.id, transfers.c.arrival_id, transfers.c.destination, transfers.c.state, transfers.c.size),
-        *(transfers.c.algorithm, transfers.c.hex, transfers.c.error),
-        *(arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
-    )
-    .join_from(transfers, arrivals, transfers.c.arrival_id == arrivals.c.id)
-    .join(files, transfers.c.file_id == files.c.id)
-    .where(_IDS)
-    .order_by(transfers.c.id)
+_NOTICES = sa.insert(notices).from_select(
+    ("at", "kind", "transfer_id", "text"),
+    sa.select(_AT, _STEP, transfers.c.id, sa.func.coalesce(_TEXT, transfers.c.error)).where(_IDS),
 )
 
 _UNSENT = (
-    sa.select(notices.c.id, notices.c.at, notices.c.kind, notices.c.body)
+    sa.select(
+        *(notices.c.id, notices.c.at, notices.c.kind, notices.c.text),
+        *(transfers.c.arrival_id, transfers.c.destination, transfers.c.state, transfers.c.size),
+        *(transfers.c.algorithm, transfers.c.hex, arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
+    )
+    .join_from(notices, transfers, notices.c.transfer_id == transfers.c.id)
+    .join(arrivals, transfers.c.arrival_id == arrivals.c.id)
+    .join(files, transfers.c.file_id == files.c.id)
     .where(notices.c.sent_at.is_(None))
     .order_by(notices.c.id)
     .limit(sa.bindparam("most"))
@@ -89,37 +86,34 @@ class Log:
 
     def announce(self, step: Step, ids: Iterable[int], text: str | None = None) -> None:
         """A notice for each transfer, in the transaction of what it tells; without a text, with its last error."""
+        said = None if text is None else plain(text)
         for some in chunks(ids):
-            told = self.connection.execute(_TOLD, {"ids": some})
-            rows = [{"at": self.at, "kind": step.value, "body": _body(row, text)} for row in told]
-            if rows:
-                self.connection.execute(_NOTICE, rows)
+            told = {"at": self.at, "step": step.value, "said": said, "ids": some}
+            self.connection.execute(_NOTICES, told)
 
     def _common(self, step: Step) -> dict[str, Any]:
         return {"at": self.at, "step": step.value, "worker": self.worker_id}
 
 
-def _body(row: Any, text: str | None) -> str:
-    digest = digest_of(row.algorithm, row.hex) if row.state is State.DONE else None  # before: only promised
-    return json.dumps(
-        {
-            "arrival": row.arrival_id,
-            "source": row.source,
-            "origin": shown(path_of(row.origin)),
-            "archive": row.archive,
-            "path": shown(path_of(row.path)),
-            "destination": row.destination,
-            "digest": str(digest) if digest else None,
-            "size": row.size,
-            "text": plain(row.error or "" if text is None else text),
-        }
-    )
-
-
 def unsent(database: Database, limit: int) -> list[Notice]:
     with database.reading() as connection:
         rows = connection.execute(_UNSENT, {"most": limit}).all()
-    return [Notice(row.id, moment(row.at), row.kind, json.loads(row.body)) for row in rows]
+    return [Notice(row.id, moment(row.at), row.kind, _body(row)) for row in rows]
+
+
+def _body(row: Any) -> dict[str, str | int | None]:
+    digest = digest_of(row.algorithm, row.hex) if row.state is State.DONE else None  # before: only promised
+    return {
+        "arrival": row.arrival_id,
+        "source": row.source,
+        "origin": shown(path_text(row.origin)),
+        "archive": row.archive,
+        "path": shown(path_text(row.path)),
+        "destination": row.destination,
+        "digest": str(digest) if digest else None,
+        "size": row.size,
+        "text": row.text or "",
+    }
 
 
 def mark_sent(database: Database, told: Sequence[Notice]) -> None:

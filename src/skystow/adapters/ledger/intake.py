@@ -24,6 +24,9 @@ _LATEST = (
     .where(arrivals.c.name_key.in_(sa.bindparam("keys", expanding=True)))
     .order_by(arrivals.c.version)
 )
+_MADE = sa.select(arrivals.c.id, arrivals.c.name_key, arrivals.c.version).where(
+    arrivals.c.name_key.in_(sa.bindparam("keys", expanding=True))
+)
 _COPIES = (
     sa.select(
         *(transfers.c.id, transfers.c.arrival_id, transfers.c.destination, transfers.c.upstream, transfers.c.state),
@@ -61,14 +64,17 @@ _SUPERSEDE = (
 )
 _SUPERSEDABLE = {state for state, step in TRANSITIONS if step is Step.SUPERSEDED}
 
+_Names = dict[bytes, Arrival]
+"""By the key of their names: a batch in which none occurs twice."""
+
 
 @dataclass
 class _Sorted:
-    """A batch in which no name occurs twice, by what the ledger knows of each."""
+    """A batch, by what the ledger knows of each name."""
 
     known: Counter[State] = field(default_factory=Counter)
-    fresh: list[tuple[Arrival, int]] = field(default_factory=list)
-    """With the version that it is to be."""
+    fresh: list[tuple[bytes, Arrival, int]] = field(default_factory=list)
+    """With its name's key, and the version that it is to be."""
     refreshed: list[tuple[Arrival, int]] = field(default_factory=list)
     """With the id that it has."""
     superseded: list[tuple[int, int]] = field(default_factory=list)
@@ -81,12 +87,12 @@ def admit(
     """See `Ledger.admit`. A sweep that finds nothing new takes no write lock."""
     ordered = _upstream_first(destinations)
     known: Counter[State] = Counter()
-    unsettled: list[list[Arrival]] = []
+    unsettled: list[_Names] = []
     with database.reading() as connection:
         for names in _without_repeats(batch):
             found = _sort(connection, names)
-            changed = {id(arrival) for arrival, _ in found.fresh + found.refreshed}
-            unsettled.append([arrival for arrival in names if id(arrival) in changed])
+            changed = {id(arrival) for _, arrival, _ in found.fresh} | {id(arrival) for arrival, _ in found.refreshed}
+            unsettled.append({key: arrival for key, arrival in names.items() if id(arrival) in changed})
             known += found.known
     admitted = refreshed = 0
     if any(unsettled):
@@ -113,19 +119,19 @@ def _upstream_first(destinations: Sequence[Destination]) -> list[Destination]:
     return [named[name] for name in names]
 
 
-def _without_repeats(batch: Sequence[Arrival]) -> Iterator[list[Arrival]]:
+def _without_repeats(batch: Sequence[Arrival]) -> Iterator[_Names]:
     """The batch in parts, in order, so that the second arrival of a name meets the first one in the ledger."""
-    names: dict[tuple[str, bytes], Arrival] = {}
+    names: _Names = {}
     for arrival in batch:
-        if (arrival.source, arrival.key) in names:
-            yield list(names.values())
-            names.clear()
-        names[arrival.source, arrival.key] = arrival
-    yield list(names.values())
+        key = name_key(arrival.source, arrival.key)
+        if key in names:
+            yield names
+            names = {}
+        names[key] = arrival
+    yield names
 
 
-def _sort(connection: sa.Connection, batch: Sequence[Arrival]) -> _Sorted:
-    keys = {name_key(arrival.source, arrival.key): arrival for arrival in batch}
+def _sort(connection: sa.Connection, keys: _Names) -> _Sorted:
     latest = {row.name_key: row for some in chunks(keys) for row in connection.execute(_LATEST, {"keys": some})}
     copies: dict[int, list[Any]] = {row.id: [] for row in latest.values()}
     for some in chunks(copies):
@@ -135,7 +141,7 @@ def _sort(connection: sa.Connection, batch: Sequence[Arrival]) -> _Sorted:
     for key, arrival in keys.items():
         row = latest.get(key)
         if row is None:
-            found.fresh.append((arrival, 1))
+            found.fresh.append((key, arrival, 1))
             continue
         mine = copies[row.id]
         first = next((copy for copy in mine if copy.upstream is None), None)
@@ -145,7 +151,7 @@ def _sort(connection: sa.Connection, batch: Sequence[Arrival]) -> _Sorted:
         elif all(copy.state is State.WAITING for copy in mine):
             found.refreshed.append((arrival, row.id))
         else:
-            found.fresh.append((arrival, row.version + 1))
+            found.fresh.append((key, arrival, row.version + 1))
             found.superseded += [(row.id, copy.id) for copy in _orphans(mine) if copy.state in _SUPERSEDABLE]
     return found
 
@@ -178,23 +184,26 @@ def _known_files(connection: sa.Connection, keys: Iterable[Any]) -> dict[bytes, 
 
 
 def _write_fresh(
-    connection: sa.Connection, log: Log, fresh: Sequence[tuple[Arrival, int]], destinations: Sequence[Destination]
+    connection: sa.Connection,
+    log: Log,
+    fresh: Sequence[tuple[bytes, Arrival, int]],
+    destinations: Sequence[Destination],
 ) -> None:
     if not fresh:
         return
-    ids = file_ids(connection, [(arrival.archive, path_bytes(arrival.path)) for arrival, _ in fresh])
+    ids = file_ids(connection, [(arrival.archive, path_bytes(arrival.path)) for _, arrival, _ in fresh])
     rows = []
-    for arrival, version in fresh:
-        origin = path_bytes(arrival.origin)
+    for key, arrival, version in fresh:
+        origin, path = path_bytes(arrival.origin), path_bytes(arrival.path)
         rows.append(
             {
-                "name_key": name_key(arrival.source, arrival.key),
+                "name_key": key,
                 "version": version,
                 "source": arrival.source,
                 "key": arrival.key,
                 "origin": origin,
                 "origin_hash": lookup(origin),
-                "file_id": ids[arrival.archive, path_bytes(arrival.path)],
+                "file_id": ids[arrival.archive, path],
                 "priority": arrival.priority,
                 "rank": clamped(arrival.rank),
                 "attempts": arrival.attempts,
@@ -204,14 +213,13 @@ def _write_fresh(
             | _claimed(arrival)
         )
     connection.execute(_NEW_ARRIVAL, rows)
-    keys = {(row["name_key"], row["version"]) for row in rows}
-    made = [
+    versions = {key: version for key, _, version in fresh}
+    made = sorted(
         row.id
-        for some in chunks(key for key, _ in keys)
-        for row in connection.execute(_LATEST, {"keys": some})
-        if (row.name_key, row.version) in keys
-    ]
-    made.sort()
+        for some in chunks(versions)
+        for row in connection.execute(_MADE, {"keys": some})
+        if row.version == versions[row.name_key]
+    )
     for destination in destinations:
         insert = _new_transfers(destination)
         for some in chunks(made):

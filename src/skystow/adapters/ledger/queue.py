@@ -96,7 +96,7 @@ _TAKE = (
 _up, _up_file = transfers.alias("up"), files.alias("up_file")
 _WORKS = (
     sa.select(
-        *(_T.id, _T.source, _T.destination, _T.upstream, _T.attempts, _T.algorithm, _T.hex, files.c.path),
+        *(_T.id, _T.upstream, _T.attempts, _T.algorithm, _T.hex, files.c.path),
         *(arrivals.c.origin, arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns),
         *(arrivals.c.claimed_algorithm, arrivals.c.claimed_hex),
         _up.c.algorithm.label("up_algorithm"),
@@ -142,7 +142,7 @@ def claim(
             connection.execute(_TAKE, lease | {"ids": some})
         log.claim(token)
         rows = connection.execute(_WORKS, {"mine": token}).all()
-    return [_work(row, token) for row in rows]
+    return [_work(row, token, route) for row in rows]
 
 
 def _batch(candidates: Sequence[Any], size: int) -> list[int]:
@@ -159,19 +159,21 @@ def _batch(candidates: Sequence[Any], size: int) -> list[int]:
     return chosen
 
 
-def _work(row: Any, token: str) -> Work:
+def _work(row: Any, token: str, route: Route) -> Work:
+    target = path_of(row.path)
     if row.upstream is None:
-        source = Location(row.source, path_of(row.origin))
+        origin = target if row.origin == row.path else path_of(row.origin)
+        source = Location(route.source, origin)
         fingerprint = Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns)
         claimed = digest_of(row.claimed_algorithm, row.claimed_hex)
     else:
         # The upstream copy is another inode, on a file system that may round times: its proven digest says it all.
-        source = Location(row.upstream, path_of(row.up_path))
+        source = Location(route.source, target if row.up_path == row.path else path_of(row.up_path))
         fingerprint = Fingerprint(size=row.up_size)
         claimed = digest_of(row.up_algorithm, row.up_hex)
-    promised = digest_of(row.algorithm, row.hex)
-    route, target = Route(row.source, row.destination), path_of(row.path)
-    return Work(row.id, token, route, source, target, fingerprint, claimed, promised, row.attempts)
+    return Work(
+        row.id, token, route, source, target, fingerprint, claimed, digest_of(row.algorithm, row.hex), row.attempts
+    )
 
 
 def _micros(seconds: float) -> int:

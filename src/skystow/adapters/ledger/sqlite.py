@@ -55,6 +55,7 @@ def make_engine(path: bytes) -> sa.Engine:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA cache_size=-16384")  # KiB
         return connection
 
     engine = sa.create_engine(

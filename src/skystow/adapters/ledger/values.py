@@ -67,11 +67,10 @@ def clamped(number: int) -> int:
 
 def storable(seen: Fingerprint) -> Fingerprint:
     """What no column can hold (a date after 2262, an inode of the upper half) counts as unknown."""
-    return Fingerprint(*(_held(n) for n in (seen.size, seen.mtime_ns, seen.inode, seen.ctime_ns)))
-
-
-def _held(number: int | None) -> int | None:
-    return number if number is not None and abs(number) <= _LARGEST else None
+    numbers = (seen.size, seen.mtime_ns, seen.inode, seen.ctime_ns)
+    if max(map(abs, filter(None, numbers)), default=0) <= _LARGEST:
+        return seen
+    return Fingerprint(*(n if n is not None and abs(n) <= _LARGEST else None for n in numbers))
 
 
 def looks(seen: Fingerprint) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from skystow.adapters.ledger.database import Database
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.intake import file_ids
-from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers
+from skystow.adapters.ledger.schema import arrivals, files, transfers
 from skystow.adapters.ledger.values import chunks, looks, plain, storable
 from skystow.model.records import path_bytes, shown
 from skystow.model.transfer import (
@@ -28,17 +28,25 @@ from skystow.model.transfer import (
 )
 
 _T = transfers.c
+_SEEN = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
 _CLAIMED = (
-    sa.select(_T.id, _T.token, _T.arrival_id, _T.destination)
+    sa.select(
+        *(_T.id, _T.token, _T.arrival_id, _T.destination, _T.upstream, _T.size, _T.algorithm, _T.hex),
+        *(column.label(f"seen_{column.name}") for column in _SEEN),
+    )
+    .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
     .where(_T.id.in_(sa.bindparam("ids", expanding=True)), _T.state == State.WAITING)
-    .with_for_update()
+    .with_for_update(of=transfers)
 )
 
 
+# A verdict proves that the process lived: the count of deaths is over.
+_END: dict[str, Any] = {"token": None, "worker_id": None, "batch": 0, "alone": 0}
+
+
 def _settled(**values: Any) -> sa.Update:
-    """The end of a claim on one transfer; a verdict proves that the process lived, so the count of deaths is over."""
-    end: dict[str, Any] = {"token": None, "worker_id": None, "batch": 0, "alone": 0}
-    return sa.update(transfers).where(_T.id == sa.bindparam("transfer")).values(end | values)
+    """The end of a claim on one transfer."""
+    return sa.update(transfers).where(_T.id == sa.bindparam("transfer")).values(_END | values)
 
 
 _REASON: dict[str, Any] = {"fault": sa.bindparam("code"), "error": sa.bindparam("said")}
@@ -50,20 +58,22 @@ _DELIVERED = _settled(
     size=sa.bindparam("bytes"),
     done_at=sa.bindparam("now"),
 )
+_AS_PROMISED = (
+    sa.update(transfers)
+    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(_END | {"state": State.DONE, "wake_at": 0, "done_at": sa.bindparam("now")})
+)
 _RETRY = _settled(wake_at=sa.bindparam("due"), attempts=_T.attempts + 1, **_REASON)
 _QUARANTINED = _settled(state=State.QUARANTINED, wake_at=0, attempts=_T.attempts + 1, **_REASON)
 _HELD = _settled(wake_at=0, **_REASON)
 _STOPPED = _settled(wake_at=0)
 _RENUMBERED = _settled(wake_at=0, **_REASON)
 
-_SEEN = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
-_LOOKS = sa.select(arrivals.c.id, *_SEEN).where(arrivals.c.id.in_(sa.bindparam("ids", expanding=True)))
 _LOOK = (
     sa.update(arrivals)
     .where(arrivals.c.id == sa.bindparam("arrival"))
     .values({column: sa.bindparam(f"new_{column.name}") for column in _SEEN})
 )
-_FIRST = sa.select(_T.id).where(_T.id.in_(sa.bindparam("ids", expanding=True)), _T.upstream.is_(None))
 _DOWNSTREAM = sa.select(_T.id, _T.arrival_id, _T.upstream).where(
     _T.arrival_id.in_(sa.bindparam("ids", expanding=True)), _T.upstream.is_not(None)
 )
@@ -138,19 +148,18 @@ def _reason(row: Any, fault: Reason) -> dict[str, Any]:
 
 
 def _write_delivered(connection: sa.Connection, log: Log, delivered: Sequence[tuple[Any, Delivered]]) -> None:
-    connection.execute(
-        _DELIVERED,
-        [
-            {
-                "transfer": row.id,
-                "by": verdict.receipt.digest.algorithm,
-                "digits": verdict.receipt.digest.hex,
-                "bytes": verdict.receipt.size,
-                "now": log.at,
-            }
-            for row, verdict in delivered
-        ],
-    )
+    as_promised, others = [], []
+    for row, verdict in delivered:
+        proof = verdict.receipt
+        if (row.algorithm, row.hex, row.size) == (proof.digest.algorithm, proof.digest.hex, proof.size):
+            as_promised.append(row.id)
+        else:
+            proven = {"by": proof.digest.algorithm, "digits": proof.digest.hex, "bytes": proof.size}
+            others.append(proven | {"transfer": row.id, "now": log.at})
+    for some in chunks(as_promised):  # a row's digest is written already: nearly always, and much cheaper
+        connection.execute(_AS_PROMISED, {"ids": some, "now": log.at})
+    if others:
+        connection.execute(_DELIVERED, others)
     _write_looks(connection, delivered)
     _wake_downstream(connection, delivered)
     log.transfers(Step.DELIVERED, [row.id for row, verdict in delivered if not verdict.already], digests=True)
@@ -162,20 +171,13 @@ def _write_delivered(connection: sa.Connection, log: Log, delivered: Sequence[tu
 
 def _write_looks(connection: sa.Connection, delivered: Sequence[tuple[Any, Delivered]]) -> None:
     """What is archived is the file as it was read. A handoff read the upstream copy, which tells nothing of that."""
-    first = {i for some in chunks(row.id for row, _ in delivered) for i in _scalars(connection, _FIRST, some)}
-    new = {row.arrival_id: storable(verdict.receipt.source) for row, verdict in delivered if row.id in first}
     changed = []
-    for some in chunks(new):
-        for row in connection.execute(_LOOKS, {"ids": some}):
-            columns = looks(new[row.id])
-            if any(getattr(row, name) != value for name, value in columns.items()):
-                changed.append({"arrival": row.id} | {f"new_{name}": value for name, value in columns.items()})
+    for row, verdict in delivered:
+        new = looks(storable(verdict.receipt.source))
+        if row.upstream is None and any(getattr(row, f"seen_{name}") != value for name, value in new.items()):
+            changed.append({"arrival": row.arrival_id} | {f"new_{name}": value for name, value in new.items()})
     if changed:
         connection.execute(_LOOK, changed)
-
-
-def _scalars(connection: sa.Connection, query: sa.Select[Any], ids: Sequence[int]) -> Sequence[int]:
-    return connection.execute(query, {"ids": ids}).scalars().all()
 
 
 def _wake_downstream(connection: sa.Connection, delivered: Sequence[tuple[Any, Delivered]]) -> None:

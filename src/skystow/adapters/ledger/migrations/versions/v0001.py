@@ -7,8 +7,9 @@ from sqlalchemy.dialects import mysql
 revision = "0001"
 down_revision = None
 
+Bytes = sa.LargeBinary
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Hash = sa.LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
+Hash = Bytes(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
 Name = sa.String(100).with_variant(mysql.VARCHAR(100, collation="utf8mb4_bin"), "mysql", "mariadb")
 
 
@@ -19,7 +20,7 @@ def upgrade() -> None:
         sa.Column("key", Hash, nullable=False, unique=True),
         sa.Column("path_hash", sa.BigInteger, nullable=False),
         sa.Column("archive", Name, nullable=False),
-        sa.Column("path", sa.LargeBinary, nullable=False),
+        sa.Column("path", Bytes, nullable=False),
     )
     op.create_index("ix_files_path_hash", "files", ["path_hash"])
     op.create_table(
@@ -38,8 +39,8 @@ def upgrade() -> None:
         sa.Column("name_key", Hash, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("source", Name, nullable=False),
-        sa.Column("key", sa.LargeBinary, nullable=False),
-        sa.Column("origin", sa.LargeBinary, nullable=False),
+        sa.Column("key", Bytes, nullable=False),
+        sa.Column("origin", Bytes, nullable=False),
         sa.Column("origin_hash", sa.BigInteger, nullable=False),
         sa.Column("file_id", Id, sa.ForeignKey("files.id"), nullable=False),
         sa.Column("size", sa.BigInteger),
@@ -112,14 +113,15 @@ def upgrade() -> None:
         sa.Column("id", Id, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
-        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("transfer_id", Id, sa.ForeignKey("transfers.id"), nullable=False),
+        sa.Column("text", sa.Text),
         sa.Column("sent_at", sa.BigInteger),
     )
     op.create_index("ix_notices_unsent", "notices", ["sent_at", "id"])
     op.create_table(
         "places",
         sa.Column("name", Name, primary_key=True),
-        sa.Column("root", sa.LargeBinary),
+        sa.Column("root", Bytes),
         sa.Column("well", sa.Boolean),
         sa.Column("since", sa.BigInteger),
         sa.Column("reason", sa.Text),
