@@ -31,6 +31,8 @@ def shown(path: PurePosixPath | str) -> str:
     except UnicodeEncodeError:  # half of a UTF-16 pair: not from a disk, but a JSON text can hold it
         raw = str(path).encode("utf-8", "backslashreplace")
     text = raw.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
