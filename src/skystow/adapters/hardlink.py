@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from skystow.adapters import probe
 from skystow.adapters.blame import Side, blame
+from skystow.adapters.digests import digest_file
 from skystow.adapters.staging import LocalStore, StoreOptions
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
 from skystow.errors import (
     ConfigError,
     DigestMismatch,
     FileFault,
-    Missing,
     NotAFile,
     SkystowError,
     Stopped,
@@ -54,26 +54,24 @@ class HardlinkStore(LocalStore):
             yield work, outcome
 
     def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
-        """The upstream copy was proven when it was archived; the same inode is the same bytes."""
+        """The upstream copy was proven when it was archived; the same inode is the same bytes. Only what stands under
+        the final name already, as another inode, is read."""
         work = staged.work
         upstream = self._upstream(work.source.place)
-        fd, there = upstream.open_file(work.source.path)
-        os.close(fd)
-        if not os.path.samestat(os.fstat(staged.handle), there):
+        there = upstream.look(work.source.path)
+        if there is not None and os.path.samestat(os.fstat(staged.handle), there):
+            return work.claimed or upstream.digest(work.source.path, algorithm, stop=stop)
+        if not staged.adopted:
             raise DigestMismatch(
                 f"{shown(work.target)}: not the inode of {shown(work.source.path)} at {upstream.place}"
             )
-        return work.claimed or upstream.digest(work.source.path, algorithm, stop=stop)
+        try:
+            return digest_file(staged.handle, staged.size, algorithm, stop)
+        except OSError as error:
+            raise blame(error, Side.STAGING, shown(work.target), place=self.name) from error
 
     def seal(self, group: Sequence[Staged]) -> None:
         """Nothing: what could be sealed is the upstream copy's."""
-
-    def adopt(self, work: Work) -> Staged | None:
-        try:
-            fd, found = self._tree.open_file(work.target)
-        except (Missing, NotAFile):
-            return None
-        return self.hold(Staged(work, None, found.st_size, work.fingerprint, fd, adopted=True))
 
     def link(self, staged: Staged, name: bytes, directory: Directory) -> None:
         """Link by the staged name: the inode keeps its upstream name, so that only the name in the claim's area can
@@ -103,20 +101,23 @@ class HardlinkStore(LocalStore):
             self.in_area(work, link)
         except OSError as error:
             raise self._link_fault(error, work, upstream) from error
+        landed: Staged | None = None
         handle = -1
         try:
-            handle = os.open(b"%d" % work.id, _LOOK, dir_fd=self.area(work.token).fd)
+            area = self.area(work.token)
+            handle = os.open(b"%d" % work.id, _LOOK, dir_fd=area.fd)
             found = os.fstat(handle)
             if not stat_bits.S_ISREG(found.st_mode):
                 raise NotAFile(f"{shown(work.source.path)}: not a regular file")
-            return self.hold(Staged(work, None, found.st_size, fingerprint(found), handle))
+            landed = self.hold(Staged(work, None, found.st_size, fingerprint(found), handle))
         except OSError as error:
             raise blame(error, Side.SOURCE, shown(work.source.path), place=upstream.place) from error
         finally:
-            if self._live.get(handle) is None or self._live[handle].work is not work:
-                self.unstage(work)
+            if landed is None:
                 if handle >= 0:
                     os.close(handle)
+                self.unstage(work)
+        return landed
 
     def _link_fault(self, error: OSError, work: Work, upstream: LocalTree) -> SkystowError:
         """A link fails on either side; what is said of the source is said by the source."""

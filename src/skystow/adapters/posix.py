@@ -15,7 +15,7 @@ from skystow.adapters.digests import BLOCK, Hasher, digest_file, hasher
 from skystow.adapters.staging import LocalStore, StoreOptions
 from skystow.adapters.syscalls import allocate
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
-from skystow.errors import Changed, ConfigError, FileFault, Missing, NotAFile, Stopped
+from skystow.errors import Changed, ConfigError, FileFault, Stopped
 from skystow.model.records import Digest, shown
 from skystow.model.transfer import Work
 from skystow.ports import Staged, Stop
@@ -54,12 +54,13 @@ class PosixStore(LocalStore):
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
         for place in {work.source.place for work in works}:
             self._source(place).forget()
+        buffer = memoryview(bytearray(BLOCK))
         for work in works:
             if stop.is_set():
                 raise Stopped("stopped between two files")
             outcome: Staged | FileFault
             try:
-                outcome = self._copy(work, stop)
+                outcome = self._copy(work, buffer, stop)
             except FileFault as fault:
                 outcome = fault
             yield work, outcome
@@ -81,16 +82,9 @@ class PosixStore(LocalStore):
             raise blame(error, Side.STAGING, "mode, owner or time", place=self.name) from error
         self._make_durable(group, [staged.handle for staged in group])
 
-    def adopt(self, work: Work) -> Staged | None:
-        try:
-            fd, found = self._tree.open_file(work.target)
-        except (Missing, NotAFile):
-            return None
-        return self.hold(Staged(work, None, found.st_size, work.fingerprint, fd, adopted=True))
-
     # one file
 
-    def _copy(self, work: Work, stop: Stop) -> Staged:
+    def _copy(self, work: Work, buffer: memoryview, stop: Stop) -> Staged:
         held(work.target)  # a name that cannot be published is not worth a copy
         algorithm = work.claimed.algorithm if work.claimed else self.options.algorithm
         source, before = self._source(work.source.place).open_file(work.source.path)
@@ -99,7 +93,7 @@ class PosixStore(LocalStore):
         try:
             target = self._create(work, before.st_size)
             running = hasher(algorithm)
-            size = self._pour(work, source, target, before.st_size, running, stop)
+            size = self._pour(work, source, target, before.st_size, running, buffer, stop)
             after = os.fstat(source)
             if size != before.st_size or fingerprint(after) != fingerprint(before):
                 raise Changed(f"{shown(work.source.path)}: changed while it was copied")
@@ -130,10 +124,10 @@ class PosixStore(LocalStore):
                 raise
         return target
 
-    def _pour(self, work: Work, source: int, target: int, size: int, running: Hasher, stop: Stop) -> int:
+    def _pour(
+        self, work: Work, source: int, target: int, size: int, running: Hasher, buffer: memoryview, stop: Stop
+    ) -> int:
         """Copy and hash until the end, or until there is more than `size`; returns the bytes read."""
-        # One byte more than there should be: a short read is the end, and a small file takes a single one.
-        buffer = memoryview(bytearray(min(size + 1, BLOCK)))
         total = 0
         while True:
             try:
@@ -149,7 +143,7 @@ class PosixStore(LocalStore):
                 block = block[os.write(target, block) :]
             if self._throttle:
                 self._throttle.spend(count, stop)
-            if total == size and count < len(buffer):
+            if total == size and count < len(buffer):  # a short read is the end: a small file takes a single one
                 return total
             if stop.is_set():
                 raise Stopped("stopped while copying")

@@ -22,7 +22,7 @@ from skystow.adapters import probe
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.syscalls import rename_noreplace, syncfs, syncs_whole
 from skystow.adapters.tree import Directory, LocalTree, held, raise_open_files
-from skystow.errors import BadName, ClaimLost, ConfigError, NameTaken, UnfitPlace
+from skystow.errors import BadName, ClaimLost, ConfigError, FileFault, NameTaken, UnfitPlace
 from skystow.model.records import shown
 from skystow.model.transfer import Work
 from skystow.ports import Finding, Room, Staged, Tree
@@ -272,6 +272,15 @@ class LocalStore:
                 raise blame(error, Side.STAGING, f"staging area {token}", place=self.name) from error
         self._areas.pop(token, None)
         self._tree.forget()
+
+    def adopt(self, work: Work) -> Staged | None:
+        """`source` of what is returned is the work's own fingerprint. None also where something stands that cannot
+        be read as a file: a person must look."""
+        try:
+            fd, found = self._tree.open_file(work.target)
+        except FileFault:
+            return None
+        return self.hold(Staged(work, None, found.st_size, work.fingerprint, fd, adopted=True))
 
     def tokens(self) -> Sequence[str]:
         try:

@@ -98,16 +98,8 @@ class LocalTree:
                     )
 
     def stat(self, path: PurePosixPath) -> Fingerprint | None:
-        parent, name = held(path)
-        try:
-            directory = self.directory(parent)
-            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            self._open_root()  # gone with its disk is not the same as gone
-            return None
-        except OSError as error:
-            raise self.fault(error, path) from error
-        return fingerprint(found) if stat_bits.S_ISREG(found.st_mode) else None
+        found = self.look(path)
+        return fingerprint(found) if found else None
 
     def digest(self, path: PurePosixPath, algorithm: str, *, stop: Stop) -> Digest:
         fd, found = self.open_file(path)
@@ -133,6 +125,19 @@ class LocalTree:
             raise blame(error, Side.PUBLISH, shown(path), place=self.place) from error
 
     # for stores and sources
+
+    def look(self, path: PurePosixPath) -> os.stat_result | None:
+        """Like `stat`, with everything that the system knows."""
+        parent, name = held(path)
+        try:
+            directory = self.directory(parent)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            self._open_root()  # gone with its disk is not the same as gone
+            return None
+        except OSError as error:
+            raise self.fault(error, path) from error
+        return found if stat_bits.S_ISREG(found.st_mode) else None
 
     def open_file(self, path: PurePosixPath) -> tuple[int, os.stat_result]:
         """A descriptor (the caller closes it) of a regular file, to read, and what it looks like.
