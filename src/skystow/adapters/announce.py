@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from skystow.errors import NoSpace, PlaceFault, ReadOnly, Unreachable
-from skystow.model.records import Notice
+from skystow.model.records import Notice, shown
 
 
 class JournalAnnouncer:
@@ -18,8 +18,8 @@ class JournalAnnouncer:
     may be rotated away at any time. Raises `PlaceFault`.
     """
 
-    def __init__(self, path: Path, *, place: str = "journal") -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, place: str = "journal") -> None:
+        self.path = Path(path)
         self.place = place
 
     def announce(self, notice: Notice) -> None:
@@ -54,5 +54,5 @@ class JournalAnnouncer:
 
     def _fault(self, error: OSError) -> PlaceFault:
         kind = {errno.ENOSPC: NoSpace, errno.EDQUOT: NoSpace, errno.EROFS: ReadOnly}.get(error.errno or 0, Unreachable)
-        what = f"the journal {self.path} cannot be written: {(error.strerror or str(error)).lower()}"
+        what = f"the journal {shown(str(self.path))} cannot be written: {(error.strerror or str(error)).lower()}"
         return kind(what, place=self.place, remedy="make room there, or give this user permission to write it")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from skystow.adapters.settling import Settling
 from skystow.errors import BadName, Stopped, Unreachable
 from skystow.model.layout import RESERVED, Attributes, Layout
 from skystow.model.patterns import TEMPORARY, Patterns
@@ -67,55 +66,6 @@ class DirectoryOptions:
     exclude: tuple[str, ...] = ()
     order: Literal["oldest", "newest"] = "oldest"
     priority: int = 0
-
-
-class Settling:
-    """Which files are finished: what a file looked like at the last sweep, and since when.
-
-    A look is a 64-bit hash of name, size, mtime, inode and ctime. Of finished files it is all that is kept, 8 bytes
-    for each; without it they would settle again at each sweep.
-    """
-
-    def __init__(self, quiet_for: float) -> None:
-        self.quiet_for = quiet_for
-        self.pending: dict[bytes, tuple[int, float]] = {}
-        self._finished = array("q")
-        self._next_pending: dict[bytes, tuple[int, float]] = {}
-        self._next_finished = array("q")
-
-    def begin(self) -> None:
-        self._next_pending = {}
-        self._next_finished = array("q")
-
-    def finished(self, key: bytes, look: int, *, told: bool, now: float) -> bool:
-        """Ask once per file and sweep. `told`: somebody said that it is finished. `now`: monotonic seconds."""
-        if not told and not self._known(look):
-            before, since = self.pending.get(key, (None, now))
-            if before != look:
-                since = now
-            if now - since < self.quiet_for:
-                self._next_pending[key] = (look, since)
-                return False
-        self._next_finished.append(look)
-        return True
-
-    def end(self, *, complete: bool) -> None:
-        """What a complete sweep did not see is gone; an interrupted one forgets nothing."""
-        if complete:
-            self.pending = self._next_pending
-            self._finished = array("q", sorted(self._next_finished))
-        else:
-            self.pending.update(self._next_pending)
-
-    def next_due(self, now: float) -> float | None:
-        """Seconds until the first pending file has been quiet for long enough; None where none is pending."""
-        if not self.pending:
-            return None
-        return max(0.0, min(since for _, since in self.pending.values()) + self.quiet_for - now)
-
-    def _known(self, look: int) -> bool:
-        i = bisect_left(self._finished, look)
-        return i < len(self._finished) and self._finished[i] == look
 
 
 class DirectorySource:

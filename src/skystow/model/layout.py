@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -230,8 +230,3 @@ def _fault(name: str) -> str:
 def _lawful(name: str, relative: PurePosixPath) -> None:
     if fault := _fault(name):
         raise BadName(f"‘{shown(name)}’ of ‘{shown(relative)}’ cannot be a name in the archive: {fault}")
-
-
-def observing_day(at: datetime) -> str:
-    """YYYYMMDD of an aware time, UTC − 12 h."""
-    return _yyyymmdd(int(at.astimezone(UTC).timestamp()) - DAY // 2)
