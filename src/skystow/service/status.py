@@ -37,6 +37,7 @@ class Progress:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: dict[str, Seen] = {}
+        self._known_first: dict[str, int] = {}
         self._done = Tally()
         self._admitted = 0
         self.healths: dict[str, Health] = {}
@@ -64,6 +65,7 @@ class Progress:
         with self._lock:
             self._seen[source].settling = settling
             self._seen[source].sweeping = False
+            self._known_first.setdefault(source, self._seen[source].known[State.DONE])
 
     def add(self, tally: Tally) -> None:
         with self._lock:
@@ -79,6 +81,12 @@ class Progress:
     def done(self) -> Tally:
         """What became of files in this run."""
         return self._done
+
+    @property
+    def already(self) -> int:
+        """Files that were archived before this run: what the first whole sweep of each source knew. (Later sweeps
+        know what this run archived, too.)"""
+        return sum(self._known_first.get(name, seen.known[State.DONE]) for name, seen in self.sources.items())
 
     @property
     def admitted(self) -> int:

@@ -1,0 +1,82 @@
+"""`skystow check SITE`: the doctor. Tries out what a run will need, as the user that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from skystow.cli.exits import Exit
+from skystow.cli.present import emit, say, size
+from skystow.config import load
+from skystow.errors import OperatorFault, PlaceFault, SkystowError
+from skystow.model.records import shown
+from skystow.ports import Finding, Tree
+from skystow.service.halt import Halt
+from skystow.wiring import House, build
+
+EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
+"""This program is younger: a clock that says less is wrong."""
+
+
+def check(halt: Halt, site: str, *, json: bool) -> Exit:
+    findings = [Finding("site file", ok=True, text=f"{shown(site)} is understood")]  # or `load` raises
+    config = load(site)
+    try:
+        with build(config) as house:
+            findings.append(Finding("ledger", ok=True, text="opened, its schema is ours"))
+            for finding in _findings(house, halt):
+                findings.append(finding)
+    except (OperatorFault, PlaceFault) as fault:
+        findings.append(_failed("ledger", fault))
+    well = all(finding.ok for finding in findings)
+    if json:
+        document = [
+            {"subject": each.subject, "ok": each.ok, "text": each.text, "remedy": each.remedy} for each in findings
+        ]
+        emit({"ok": well, "findings": document})
+    else:
+        for each in findings:
+            say(f"{'ok  ' if each.ok else 'FAIL'}  {each.subject}: {shown(each.text)}")
+            if not each.ok and each.remedy:
+                say(f"      → {shown(each.remedy)}")
+        say("All well." if well else "Not fit yet: see above.")
+    return Exit.WELL if well else Exit.USAGE
+
+
+def _findings(house: House, halt: Halt) -> Iterator[Finding]:
+    yield _clock()
+    for name, source in house.sources.items():
+        try:
+            batch = next(iter(source.sweep(stop=halt)), ())
+            yield Finding(
+                name, ok=True, text=f"readable; {len(batch)} entries in a first look" + _settling(source.settling())
+            )
+        except (OperatorFault, PlaceFault) as fault:
+            yield _failed(name, fault)
+    trees: dict[str, Tree] = {**house.origins, **house.destinations}
+    for lane in house.lanes:
+        subject = str(lane.route)
+        try:
+            yield from lane.store.check(trees[lane.route.source])
+            room = lane.store.room()
+            yield Finding(
+                subject,
+                ok=room.spare > 0,
+                text=f"{size(room.free)} of {size(room.total)} free, {size(max(0, room.spare))} may be written",
+                remedy="make room, or lower min_free",
+            )
+        except (OperatorFault, PlaceFault) as fault:
+            yield _failed(subject, fault)
+
+
+def _settling(count: int) -> str:
+    return f", {count} files still have to be quiet for a while" if count else ""
+
+
+def _clock() -> Finding:
+    now = datetime.now(UTC)
+    return Finding("clock", ok=now > EARLIEST, text=f"{now:%Y-%m-%d %H:%M:%S}Z", remedy="set the clock (NTP)")
+
+
+def _failed(subject: str, fault: SkystowError) -> Finding:
+    return Finding(subject, ok=False, text=fault.message, remedy=fault.remedy)

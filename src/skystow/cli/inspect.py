@@ -1,0 +1,167 @@
+"""`skystow status` and `skystow trace`: what the ledger knows. Both only read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from skystow.cli.exits import Exit
+from skystow.cli.find import dossiers
+from skystow.cli.outlook import outlook, overall
+from skystow.cli.present import columns, emit, say, size, span, when
+from skystow.cli.summary import by_destination, routes_table
+from skystow.model.records import Health, path_text, shown
+from skystow.model.transfer import State
+from skystow.ports import Copy, Dossier
+from skystow.wiring import House, open_house
+
+
+def status(place: str, *, ledger: str | None, json: bool) -> Exit:
+    with open_house(place, ledger) as house:
+        counts, healths = house.ledger.counts(), {each.place: each for each in house.ledger.healths()}
+    now = datetime.now(UTC)
+    oldest = min((count.oldest_waiting for count in counts if count.oldest_waiting), default=None)
+    age = None if oldest is None else max(0.0, (now - oldest).total_seconds())
+    waiting = sum(count.waiting + count.retrying + count.blocked for count in counts)
+    places = sorted({*house.roots, *healths})
+    used = {count.route.destination for count in counts if count.done}
+    if json:
+        emit(
+            {
+                "destinations": by_destination(counts),
+                "waiting": waiting,
+                "oldest_waiting_s": age,
+                "quarantined": sum(count.quarantined for count in counts),
+                "conflicts": sum(count.conflicts for count in counts),
+                "places": {name: _health(house, name, healths.get(name), used) for name in places},
+            }
+        )
+        return Exit.WELL
+    say(*routes_table(counts) if counts else ["Nothing was archived yet."])
+    if age is not None:
+        say(f"{waiting:,} waiting, the oldest for {span(age)}.")
+    stuck = sum(count.quarantined + count.conflicts for count in counts)
+    if stuck:
+        say(f"{stuck:,} need a person: skystow trace {shown(place)} FILE, then retry, ignore or resolve.")
+    rows = [["place", "health", "since", "root", ""]]
+    for name in places:
+        health = healths.get(name)
+        well = health.well if health else name in used or None
+        state = "not used yet" if well is None else "well" if well else "not well"
+        reason = "" if health is None or well else shown(health.reason)
+        rows.append([name, state, when(health and health.since), shown(house.roots.get(name, "-")), reason])
+    say("", *columns(rows))
+    return Exit.WELL
+
+
+def _health(house: House, name: str, health: Health | None, used: set[str]) -> dict[str, Any]:
+    """A place that was used and of which no trouble was ever told is well; one that was never used is neither."""
+    return {
+        "root": shown(house.roots.get(name, "")),
+        "well": health.well if health else name in used or None,
+        "since": health.since if health else None,
+        "reason": health.reason if health else "",
+        "next_probe": health.next_probe if health else None,
+    }
+
+
+def trace(place: str, name: str, *, ledger: str | None, json: bool) -> Exit:
+    with open_house(place, ledger) as house:
+        found = dossiers(house, name)
+    newest, others = found[0], found[1:]
+    if json:
+        emit(_document(house, newest, others))
+    else:
+        say(*_story(house, newest, others, shown(place)))
+    return Exit.WELL
+
+
+def where(house: House, place: str, path: object) -> str:
+    """An absolute path where the place's root is known."""
+    text = str(path)
+    if (root := house.roots.get(place)) is not None:
+        text = path_text(os.path.join(os.fsencode(root), os.fsencode(text)))
+    return shown(text)
+
+
+def _document(house: House, dossier: Dossier, others: list[Dossier]) -> dict[str, Any]:
+    done = next((copy for copy in dossier.copies if copy.digest is not None), None)
+    return {
+        "id": dossier.id,
+        "source": dossier.source,
+        "origin": where(house, dossier.source, dossier.origin),
+        "archive": dossier.archive,
+        "path": dossier.path,
+        "digest": done.digest if done else dossier.claimed,
+        "size": dossier.fingerprint.size if done is None or done.size is None else done.size,
+        "mtime_ns": dossier.fingerprint.mtime_ns,
+        "state": overall(dossier),
+        "admitted_at": dossier.admitted_at,
+        "retired_at": dossier.retired_at,
+        "copies": [_copy(house, copy) for copy in dossier.copies],
+        "events": [
+            {
+                "at": event.at,
+                "step": event.step.value,
+                "destination": event.destination,
+                "worker": event.worker,
+                "digest": event.digest,
+                "text": event.text,
+            }
+            for event in dossier.events
+        ],
+        "next": list(outlook(dossier, "SITE|DEST")),
+        "others": [each.id for each in others],
+    }
+
+
+def _copy(house: House, copy: Copy) -> dict[str, Any]:
+    return {
+        "destination": copy.route.destination,
+        "from": copy.route.source,
+        "where": where(house, copy.route.destination, copy.path),
+        "path": copy.path,
+        "state": copy.state.value,
+        "required": copy.required,
+        "attempts": copy.attempts,
+        "abandoned": copy.abandoned,
+        "digest": copy.digest,
+        "size": copy.size,
+        "fault": copy.fault,
+        "error": copy.error,
+        "done_at": copy.done_at,
+        "wakes_at": None if copy.blocked else copy.wakes_at,
+        "blocked": copy.blocked,
+        "worker": copy.leased_by,
+        "verified_at": copy.verified_at,
+        "removed_at": copy.removed_at,
+    }
+
+
+def _story(house: House, dossier: Dossier, others: list[Dossier], place: str) -> Iterator[str]:
+    count = dossier.fingerprint.size
+    measured = f" ({size(count)}, {count:,} bytes)" if count is not None else ""
+    yield f"{shown(dossier.path)}: {overall(dossier)}{measured}; number {dossier.id}"
+    yield f"from {where(house, dossier.source, dossier.origin)}, admitted {when(dossier.admitted_at)}"
+    if dossier.retired_at is not None:
+        yield f"removed at its source {when(dossier.retired_at)}"
+    yield ""
+    for copy in dossier.copies:
+        yield f"{copy.route.destination}: {copy.state.value}, {where(house, copy.route.destination, copy.path)}"
+        if copy.state is State.DONE:
+            verified = f", read again {when(copy.verified_at)}" if copy.verified_at else ""
+            yield f"  {copy.digest}, archived {when(copy.done_at)}{verified}"
+        elif copy.error:
+            yield f"  last error, after {copy.attempts} failed attempts: {shown(copy.error)}"
+    yield ""
+    yield from outlook(dossier, place)
+    yield ""
+    rows = [["time", "step", "where", "worker", "what"]]
+    for event in dossier.events:
+        text = "; ".join(part for part in (str(event.digest or ""), shown(event.text)) if part)
+        rows.append([when(event.at), event.step.value, event.destination or "-", event.worker, text])
+    yield from columns(rows)
+    if others:
+        yield f"other files or versions of that name: {', '.join(str(each.id) for each in others)}"

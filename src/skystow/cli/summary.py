@@ -1,0 +1,211 @@
+"""What a run achieved: the numbers of `archive` and `run --once`, and the files that need somebody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from skystow.cli.exits import Exit
+from skystow.cli.present import NAMED, columns, emit, files, first, say, size, span, tell
+from skystow.errors import Conflict
+from skystow.model.records import shown
+from skystow.model.transfer import Route, State
+from skystow.ports import Copy, Counts, Ledger
+from skystow.service.component import Ending
+from skystow.wiring import House
+
+PAGE = 500
+LOOKED_THROUGH = 20 * PAGE
+"""Waiting transfers that are looked through for ones that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Files, counted once each by their first copy: `files` = archived + already + failed + quarantined + conflicts.
+
+    `skipped` are not in `files`: what is no regular file, what is excluded, and what a person said to ignore.
+    """
+
+    files: int
+    bytes: int
+    archived: int
+    already: int
+    skipped: int
+    failed: int
+    quarantined: int
+    conflicts: int
+    seconds: float
+
+
+class Run:
+    """A run from its start to its summary."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.began = time.monotonic()
+        self.before = self._done(house.ledger.counts())
+
+    def _done(self, counts: Iterable[Counts]) -> dict[Route, int]:
+        return {count.route: count.done for count in counts}
+
+    def numbers(self, counts: Iterable[Counts]) -> Numbers:
+        progress, seen = self.house.progress, self.house.progress.seen
+        first = [count for count in counts if count.route in self.house.primary]
+        archived = sum(count.done - self.before.get(count.route, 0) for count in first)
+        failed = sum(count.waiting + count.blocked + count.retrying for count in first)
+        quarantined = sum(count.quarantined for count in first)
+        conflicts = sum(count.conflicts for count in first)
+        return Numbers(
+            files=archived + progress.already + failed + quarantined + conflicts,
+            bytes=seen.bytes,
+            archived=archived,
+            already=progress.already,
+            skipped=sum(seen.skipped.values()) + seen.known[State.CANCELLED],
+            failed=failed,
+            quarantined=quarantined,
+            conflicts=conflicts,
+            seconds=round(time.monotonic() - self.began, 3),
+        )
+
+    def finish(self, ending: Ending, *, place: str, json: bool, quiet: bool = False) -> Exit:
+        """Say what became of it all, and which exit code that is. `place` is what operator commands are given."""
+        counts = self.house.ledger.counts()
+        ours = {lane.route for lane in self.house.lanes}
+        counts = [count for count in counts if count.route in ours]
+        numbers, code = self.numbers(counts), _code(ending, counts)
+        stuck = list(problems(self.house.ledger, ours))
+        if json:
+            emit(self._document(numbers, counts, ending, stuck))
+        elif not quiet:
+            say(*self._text(numbers, counts, ending))
+            _say_skipped(self.house)
+        if stuck and not json:
+            _tell_problems(stuck, counts, place)
+        return code
+
+    def _document(
+        self, numbers: Numbers, counts: Iterable[Counts], ending: Ending, stuck: list[Copy]
+    ) -> dict[str, Any]:
+        seen = self.house.progress.seen
+        return {
+            **{name: getattr(numbers, name) for name in Numbers.__slots__},
+            "ending": ending.value,
+            "skipped_by_reason": dict(seen.skipped),
+            "skipped_files": [{"path": each.origin, "reason": each.reason} for each in seen.names],
+            "settling": seen.settling,
+            "destinations": by_destination(counts),
+            "problems": [
+                {
+                    "path": copy.path,
+                    "destination": copy.route.destination,
+                    "state": copy.state.value,
+                    "fault": copy.fault,
+                    "error": copy.error,
+                }
+                for copy in stuck[:NAMED]
+            ],
+            "resting": [{"place": health.place, "reason": health.reason} for health in self.house.progress.resting],
+        }
+
+    def _text(self, numbers: Numbers, counts: list[Counts], ending: Ending) -> Iterator[str]:
+        if not numbers.archived and ending is Ending.FINISHED and not (numbers.failed or numbers.quarantined):
+            yield f"Nothing new: {files(numbers.already)} archived before, {span(numbers.seconds)}."
+        else:
+            moved = self.house.progress.done.bytes
+            rate = f", {size(moved / numbers.seconds)}/s" if numbers.seconds > 0 and moved else ""
+            yield (
+                f"{files(numbers.archived)} archived ({size(moved)}) in {span(numbers.seconds)}{rate}; "
+                f"{numbers.already:,} archived before, {numbers.skipped:,} skipped, {numbers.failed:,} failed, "
+                f"{numbers.quarantined:,} quarantined, {numbers.conflicts:,} in conflict."
+            )
+        if len(counts) > 1:
+            yield from routes_table(counts)
+        for health in self.house.progress.resting:
+            yield f"{health.place} is not well: {health.reason}"
+        if self.house.progress.seen.settling:
+            yield f"{files(self.house.progress.seen.settling)} still being written; left for the next run."
+        if ending is Ending.STOPPED:
+            yield "Stopped before the end; run it again and it goes on where it was."
+        elif ending is Ending.UNFINISHED:
+            yield "Not finished: run it again; what is done stays done."
+
+
+def _code(ending: Ending, counts: Iterable[Counts]) -> Exit:
+    counts = list(counts)
+    if ending is Ending.UNFINISHED:
+        return Exit.UNFINISHED
+    if any(count.quarantined or count.conflicts for count in counts):
+        return Exit.PEOPLE
+    if any(count.waiting or count.retrying for count in counts):
+        return Exit.UNFINISHED
+    return Exit.WELL
+
+
+def problems(ledger: Ledger, routes: Iterable[Route]) -> Iterator[Copy]:
+    """Transfers that need somebody: quarantined and in conflict, then failed and waiting; the first few."""
+    routes, found = set(routes), 0
+    for state in (State.QUARANTINED, State.WAITING):
+        after = looked = 0
+        while looked < LOOKED_THROUGH and (page := ledger.copies(after=after, limit=PAGE, state=state)):
+            for copy in page:
+                if copy.route in routes and copy.fault:
+                    found += 1
+                    yield copy
+                if found >= NAMED:
+                    return
+            after, looked = page[-1].id, looked + len(page)
+
+
+def by_destination(counts: Iterable[Counts]) -> dict[str, dict[str, Any]]:
+    """Transfers by state for each destination, all its routes together; `waiting` holds `retrying` and `blocked`."""
+    documents: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        one = documents.setdefault(
+            count.route.destination,
+            dict.fromkeys(
+                ("waiting", "retrying", "blocked", "done", "quarantined", "conflicts", "cancelled", "bytes"), 0
+            ),
+        )
+        one["waiting"] += count.waiting + count.retrying + count.blocked
+        for key in ("retrying", "blocked", "done", "quarantined", "conflicts", "cancelled", "bytes"):
+            one[key] += getattr(count, key)
+    return documents
+
+
+def routes_table(counts: Iterable[Counts]) -> list[str]:
+    rows = [["route", "done", "size", "waiting", "retrying", "quarantined", "conflicts", "ignored"]]
+    rows += [
+        [
+            str(count.route),
+            f"{count.done:,}",
+            size(count.bytes),
+            f"{count.waiting + count.blocked:,}",
+            f"{count.retrying:,}",
+            f"{count.quarantined:,}",
+            f"{count.conflicts:,}",
+            f"{count.cancelled:,}",
+        ]
+        for count in counts
+    ]
+    return columns(rows)
+
+
+def _say_skipped(house: House) -> None:
+    seen = house.progress.seen
+    if not seen.skipped:
+        return
+    say("skipped: " + "; ".join(f"{count:,} × {reason}" for reason, count in seen.skipped.most_common()))
+    named = [f"  {shown(each.origin)}: {each.reason}" for each in seen.names]
+    say(*first(named, sum(seen.skipped.values())))
+
+
+def _tell_problems(stuck: list[Copy], counts: Iterable[Counts], place: str) -> None:
+    total = sum(count.quarantined + count.conflicts + count.retrying for count in counts)
+    lines = []
+    for copy in stuck:
+        what = "in conflict" if copy.fault == Conflict.code else copy.state.value
+        lines.append(f"  {what}: {shown(copy.path)} ({copy.route.destination}): {copy.error}")
+    tell("files that are not archived:", *first(lines, max(total, len(lines))))
+    tell(f"  → skystow trace {place} FILE tells all of one; then skystow retry, ignore or resolve {place} FILE")

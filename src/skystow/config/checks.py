@@ -1,0 +1,91 @@
+"""What a site file may not say though each of its lines is right: names and places that do not fit together.
+
+Works on the plain values, so that a mistake elsewhere in an entry hides nothing; what has the wrong type is the
+models' to tell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from skystow.config.document import Place
+from skystow.config.spelling import meant
+
+Complaint = tuple[Place, str]
+Entries = list[tuple[Place, dict[str, Any]]]
+
+
+def complaints(site: Mapping[str, Any], directory: str) -> Iterator[Complaint]:
+    """Everything that does not fit, each with the place that it is about. `directory`: of the site file."""
+    sources, destinations = _entries(site, "sources"), _entries(site, "destinations")
+    for key in ("sources", "destinations"):
+        if site.get(key) == []:
+            yield (key,), f"{key}: there should be at least one"
+    yield from _names([*sources, *destinations])
+    yield from _references(sources, destinations)
+    yield from _roots(sources, destinations, directory)
+
+
+def _entries(site: Mapping[str, Any], key: str) -> Entries:
+    entries = site.get(key)
+    if not isinstance(entries, list):
+        return []
+    return [((key, n), each) for n, each in enumerate(entries) if isinstance(each, dict)]
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str | None:
+    value = entry.get(key)
+    return value if isinstance(value, str) and value and "\0" not in value else None
+
+
+def _names(entries: Entries) -> Iterator[Complaint]:
+    taken: dict[str, str] = {}
+    for place, entry in entries:
+        if name := _text(entry, "name"):
+            if name in taken:
+                yield (*place, "name"), f"name {name!r} is taken by {taken[name]}; each place needs its own"
+            taken.setdefault(name, "another source" if place[0] == "sources" else "another destination")
+
+
+def _references(sources: Entries, destinations: Entries) -> Iterator[Complaint]:
+    kinds = {name: entry.get("kind") for _, entry in destinations if (name := _text(entry, "name"))}
+    for place, entry in destinations:
+        upstream = _text(entry, "of") if entry.get("kind") == "hardlink" else None
+        if upstream and upstream not in kinds:
+            yield (*place, "of"), f"of: no destination is called {upstream!r}{meant(upstream, kinds)}"
+        elif upstream and kinds[upstream] == "hardlink":
+            yield (*place, "of"), f"of: {upstream!r} is itself a hardlink; name a posix destination"
+    for place, entry in sources:
+        names = entry.get("to")
+        for n, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in kinds:
+                yield (*place, "to", n), f"to: no destination is called {name!r}{meant(name, kinds)}"
+
+
+def _roots(sources: Entries, destinations: Entries, directory: str) -> Iterator[Complaint]:
+    seen: dict[str, str] = {}
+    for place, entry in destinations:
+        if root := _text(entry, "root"):
+            real = os.path.realpath(os.path.join(directory, root))
+            if real in seen:
+                yield (*place, "root"), f"root {root} is the root of {seen[real]} too"
+            seen.setdefault(real, f"destination {entry.get('name')!r}")
+    for place, entry in sources:
+        if root := _text(entry, "root"):
+            for there, whose in seen.items():
+                if relation := nested(os.path.join(directory, root), there):
+                    yield (*place, "root"), f"source root {root} {relation} {whose} ({there})"
+
+
+def nested(source: str, destination: str) -> str:
+    """How two directories overlap, in words; empty where they do not. Links are followed."""
+    here, there = os.path.realpath(source), os.path.realpath(destination)
+    if here == there:
+        return "is the same directory as"
+    if here.startswith(there.rstrip("/") + "/"):
+        return "lies inside"
+    if there.startswith(here.rstrip("/") + "/"):
+        return "contains"
+    return ""

@@ -1,0 +1,172 @@
+"""What a site file may say. Sizes are bytes, durations seconds, whatever the unit they were written with."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
+
+from skystow.config.units import Fraction, Mode, Rate, Seconds, Size
+from skystow.errors import ConfigError
+from skystow.model.layout import Layout
+from skystow.model.patterns import TEMPORARY, Patterns
+from skystow.model.transfer import RetryPolicy
+
+
+def _from_here(value: str, info: ValidationInfo) -> str:
+    """A relative path is relative to the site file's directory."""
+    if "\0" in value:
+        raise ValueError("should be a path")
+    return os.path.abspath(os.path.join((info.context or {}).get("directory", "."), value))
+
+
+def _ledger(value: str, info: ValidationInfo) -> str:
+    if not re.match(r"[a-z][a-z0-9+]*://", value):
+        raise ValueError("should be a database URL such as sqlite:////var/lib/skystow/ledger.db")
+    scheme, path = value.split("://", 1)
+    if scheme == "sqlite" and path.startswith("/") and not path.startswith("//"):
+        return f"sqlite:///{_from_here(path[1:], info)}"
+    return value
+
+
+def _layout(value: Any) -> Layout:
+    if not isinstance(value, str):
+        raise ValueError("should be a template such as {relative_path}")  # noqa: TRY004 - pydantic wants ValueError
+    try:
+        return Layout(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        Patterns(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Path = Annotated[str, StringConstraints(min_length=1), AfterValidator(_from_here)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Flag = Annotated[bool, Field(strict=True)]
+Template = Annotated[Layout, BeforeValidator(_layout)]
+PatternList = Annotated[tuple[str, ...], AfterValidator(_patterns)]
+Identity = Annotated[str, StringConstraints(min_length=1)] | Annotated[int, Field(strict=True, ge=0)] | None
+"""A user or group by name or number; None: whoever runs skystow."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Retirement(Section):
+    """When files may be removed at their source: `after` seconds, but for the file types in `keep`."""
+
+    after: Seconds
+    keep: tuple[str, ...] = ()
+
+
+class Directory(Section):
+    """A directory that an instrument writes into."""
+
+    name: Name
+    kind: Literal["directory"]
+    root: Path
+    marker: Annotated[str, StringConstraints(min_length=1)] | None = None
+    layout: Template = Field(default_factory=lambda: Layout("{relative_path}"))
+    quiet_for: Seconds = 10.0
+    finished_on: Literal["quiet", "close"] = "quiet"
+    sweep_every: Annotated[Seconds, Field(gt=0)] = 30.0
+    temporary: PatternList = TEMPORARY
+    exclude: PatternList = ()
+    order: Literal["oldest", "newest"] = "oldest"
+    priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
+    to: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    retire: Retirement | None = None
+
+
+class Batch(Section):
+    files: Annotated[Count, Field(le=5000)] = 1000
+    size: Annotated[Size, Field(gt=0)] = 256 * 2**20
+
+
+class Copies(Section):
+    """What every destination may say."""
+
+    name: Name
+    root: Path
+    streams: Annotated[Count, Field(le=64)] = 2
+    batch: Batch = Batch()
+    sync: Literal["auto", "fsync", "syncfs"] = "auto"
+    required: Flag = True
+    owned: Flag = True
+    directory_mode: Mode = 0o2775
+
+
+class Posix(Copies):
+    """A local or mounted directory that files are copied into."""
+
+    kind: Literal["posix"]
+    digest: Literal["blake3", "sha256", "xxh128", "md5"] = "blake3"
+    min_free: Fraction = 0.05
+    bwlimit: Rate | None = None
+    file_mode: Mode = 0o444
+    owner: Identity = None
+    group: Identity = None
+
+
+class HardLink(Copies):
+    """Another directory on the same file system as `of`, which its files are linked into."""
+
+    kind: Literal["hardlink"]
+    of: str
+
+
+class Retrying(Section):
+    max_attempts: Count = 5
+    first: Annotated[Seconds, Field(gt=0)] = 1.0
+    factor: Annotated[float, Field(ge=1, le=100)] = 4.0
+    most: Annotated[Seconds, Field(gt=0)] = 3600.0
+
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(self.max_attempts, self.first, self.factor, self.most)
+
+
+DestinationConfig = Annotated[Posix | HardLink, Field(discriminator="kind")]
+
+
+class Site(Section):
+    """One observatory: its sources, its destinations, one ledger."""
+
+    ledger: Annotated[str, AfterValidator(_ledger)] | None = None
+    archive: Name = "archive"
+    sources: tuple[Directory, ...]
+    destinations: tuple[DestinationConfig, ...]
+    retry: Retrying = Retrying()
+    on_conflict: Literal["hold", "number"] = "hold"
+    journal: Path | None = None
+
+    def served(self, source: Directory) -> tuple[Posix | HardLink, ...]:
+        """The destinations of one source, in the file's order: those that `to` names (all, without it), and the
+        one that a named handoff links from."""
+        if source.to is None:
+            return self.destinations
+        named = set(source.to)
+        named |= {each.of for each in self.destinations if isinstance(each, HardLink) and each.name in named}
+        return tuple(each for each in self.destinations if each.name in named)
+
+
+SECTIONS: dict[tuple[str, ...], type[Section]] = {
+    (): Site,
+    ("sources",): Directory,
+    ("sources", "retire"): Retirement,
+    ("destinations", "posix"): Posix,
+    ("destinations", "hardlink"): HardLink,
+    ("destinations", "posix", "batch"): Batch,
+    ("destinations", "hardlink", "batch"): Batch,
+    ("retry",): Retrying,
+}
+"""The section that stands at a place (pydantic's location without the indices), for telling misspelt keys."""
