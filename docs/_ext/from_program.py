@@ -77,8 +77,8 @@ def _path(before: State, after: State) -> str:
         return f"M{x + 60} {top} C{x + 130} {top - 60}, {x + 20} {top - 60}, {x + 45} {top}"
     across, down = (u > x) - (u < x), (v > y) - (v < y)
     aside = 0 if not down else 10 if before.value > after.value else -10  # there and back do not lie on each other
-    start = f"M{x + across * WIDTH // 2 + aside} {y + down * HEIGHT // 2}"
-    return f"{start} L{u - across * WIDTH // 2 + aside} {v - down * HEIGHT // 2}"
+    reach = across * (WIDTH // 2 - 2 * abs(aside))
+    return f"M{x + reach + aside} {y + down * HEIGHT // 2} L{u - reach + aside} {v - down * HEIGHT // 2}"
 
 
 def matrix(found: Edges) -> nodes.table:
