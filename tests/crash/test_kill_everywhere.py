@@ -31,11 +31,12 @@ def test_the_acts_are_what_we_think(acts: list[str]) -> None:
     assert [act for act in acts if act.startswith("link")] != []
 
 
-def killed_at(root: Path, at: int, when: str) -> Field:
+def killed_at(root: Path, at: int, when: str, *, last: bool) -> Field:
     made = make_field(root, FILES)
     with watched(made) as seen:
         first = made.run({"kill": {"at": at, "when": when}}, *ONE_STREAM)
-        assert first.returncode == -signal.SIGKILL, first.stderr.decode()
+        # Two threads share the first commits, so a run has one act more or less: the last may not come.
+        assert first.returncode == -signal.SIGKILL or (last and first.returncode == 0), first.stderr.decode()
         assert made.wrong() == []
         again = made.run(None, *ONE_STREAM)
     assert again.returncode == 0, again.stderr.decode()
@@ -52,7 +53,7 @@ def test_kill_at_every_durable_act(tmp_path: Path, acts: list[str], part: int, w
     assert points
     for at in points:
         try:
-            killed_at(tmp_path / str(at), at, when)
+            killed_at(tmp_path / str(at), at, when, last=at >= len(acts) - 2)
         except AssertionError as error:
             raise AssertionError(f"killed {when} act {at} ({acts[at]}): {error}") from error
 
