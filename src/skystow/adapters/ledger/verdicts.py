@@ -96,9 +96,10 @@ _ALREADY = "already there"
 
 def fenced(connection: sa.Connection, works: Iterable[Work]) -> dict[Work, Any]:
     """Those whose token still holds, each with its row; locked until the transaction ends."""
-    mine = {work.id: work for work in works}
-    rows = [row for some in chunks(mine) for row in connection.execute(_CLAIMED, {"ids": some})]
-    return {mine[row.id]: row for row in rows if row.token == mine[row.id].token}
+    ours = list(works)
+    ids = {work.id for work in ours}
+    rows = {row.id: row for some in chunks(ids) for row in connection.execute(_CLAIMED, {"ids": some})}
+    return {work: rows[work.id] for work in ours if work.id in rows and rows[work.id].token == work.token}
 
 
 def settle(database: Database, worker_id: int, verdicts: Mapping[Work, Verdict]) -> set[Work]:

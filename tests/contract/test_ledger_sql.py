@@ -1,0 +1,357 @@
+"""What only the SQL ledger must do: schema, refusals, its file, and the index behind its claims."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import mysql, postgresql
+
+from skystow.adapters.ledger import SqlLedger, open_ledger, queue, schema, sqlite, upgrade
+from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.open import MIGRATIONS
+from skystow.adapters.ledger.values import storable
+from skystow.adapters.memory import ManualClock
+from skystow.errors import ConfigError, LedgerUnusable, NoSpace, SchemaMismatch, SkystowError, Unreachable
+from skystow.model.records import Fingerprint, Worker
+from skystow.model.transfer import Delivered, State
+from skystow.testing.ledger_kit import ANNA, BEN, CHAIN, HANDOFF, LEASE, ONE, STRAIGHT, arrival, receipt_for
+
+Unprivileged = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[SqlLedger]:
+    with closing(opened(path)) as ledger:
+        yield ledger
+
+
+def opened(path: Path | str, clock: ManualClock | None = None, worker: Worker = ANNA) -> SqlLedger:
+    return open_ledger(f"sqlite:///{path}", worker=worker, clock=clock or ManualClock())
+
+
+def raw(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def refusal(path: Path | str) -> SkystowError:
+    with pytest.raises(LedgerUnusable) as caught:
+        opened(path)
+    assert caught.value.remedy
+    return caught.value
+
+
+class TestSchema:
+    def test_migrations_make_exactly_these_tables(self, ledger: SqlLedger, path: Path) -> None:
+        engine = sqlite.make_engine(os.fsencode(path))
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, schema.metadata) == []
+        engine.dispose()
+
+    def test_head_is_the_last_migration(self) -> None:
+        assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == schema.HEAD
+
+    @pytest.mark.parametrize("dialect", [mysql.dialect(), postgresql.dialect()], ids=lambda d: d.name)
+    def test_servers_have_words_for_it(self, dialect: sa.Dialect) -> None:
+        for table in schema.metadata.sorted_tables:
+            assert "CREATE TABLE" in str(sa.schema.CreateTable(table).compile(dialect=dialect))
+        for statement in (queue.ANYTHING, queue.CANDIDATES, queue.EXPIRED, queue.WAKE, queue.NEXT):
+            assert "transfers" in str(statement.compile(dialect=dialect))
+
+    def test_upgrade_of_what_is_current_changes_nothing(self, ledger: SqlLedger, path: Path) -> None:
+        ledger.admit([arrival("a")], ONE)
+        assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == (schema.HEAD, schema.HEAD)
+        assert len(ledger.find("a")) == 1
+
+    def test_upgrade_of_an_empty_one_makes_it(self, path: Path) -> None:
+        assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == (None, schema.HEAD)
+        opened(path).close()
+
+
+class TestFile:
+    def test_its_settings(self, ledger: SqlLedger, path: Path) -> None:
+        def pragma(name: str) -> object:
+            with ledger._database.reading() as connection:
+                return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+        assert [pragma(p) for p in ("journal_mode", "synchronous", "foreign_keys")] == ["wal", 2, 1]
+        assert pragma("busy_timeout") == 30_000
+        assert pragma("application_id") == int.from_bytes(b"SKYS", "big")
+
+    @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o640), (0o007, 0o660), (0o077, 0o600)])
+    def test_its_mode_heeds_the_umask(self, path: Path, umask: int, mode: int) -> None:
+        before = os.umask(umask)
+        try:
+            with closing(opened(path)) as ledger:
+                ledger.admit([arrival("a")], ONE)
+                modes = {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+        finally:
+            os.umask(before)
+        assert modes == {mode}
+
+    @pytest.mark.parametrize("name", ["a b?c=d#e%20.db", "l'o\"g.db", os.fsdecode(b"caf\xe9.db")])
+    def test_any_name_will_do(self, tmp_path: Path, name: str) -> None:
+        opened(f"{tmp_path}/{name}").close()
+        assert os.fsencode(name) in os.listdir(os.fsencode(tmp_path))
+
+    def test_reopening_keeps_everything(self, path: Path) -> None:
+        clock = ManualClock()
+        with closing(opened(path, clock)) as ledger:
+            ledger.admit([arrival("a"), arrival("b")], CHAIN)
+            first, second = ledger.claim(STRAIGHT, files=2, size=100, seconds=LEASE)
+            ledger.settle({first: Delivered(receipt_for(first))})
+            ledger.promise({second: receipt_for(second)}, seconds=LEASE)
+            ledger.note_place("archive", "/srv/archive")
+            dossiers, notices, counts = [ledger.dossier(n) for n in (1, 2)], ledger.notices(limit=9), ledger.counts()
+        with closing(opened(path, clock)) as again:
+            assert [again.dossier(n) for n in (1, 2)] == dossiers
+            assert (again.notices(limit=9), again.counts()) == (notices, counts)
+            assert again.places() == {"archive": "/srv/archive"}
+            assert again.settle({second: Delivered(receipt_for(second))}) == {second}
+            assert len(again.claim(HANDOFF, files=9, size=100, seconds=LEASE)) == 2
+
+    def test_windows_leave_no_trace(self, ledger: SqlLedger) -> None:
+        ledger.counts()
+        ledger.find("a")
+        ledger.next_wake(STRAIGHT)
+        with ledger._database.reading() as connection:
+            assert connection.execute(sa.select(schema.workers)).all() == []
+
+    def test_many_processes_create_it_at_once(self, path: Path) -> None:
+        program = (
+            "import sys; from skystow.adapters.ledger import open_ledger; from skystow.testing.ledger_kit import *\n"
+            "from skystow.adapters.clock import SystemClock; sys.stdin.read()\n"
+            "me = Worker('h', 'b', 'p', int(sys.argv[2]), 1)\n"
+            "ledger = open_ledger(sys.argv[1], worker=me, clock=SystemClock())\n"
+            "print(ledger.admit([arrival('mine' + sys.argv[2]), arrival('ours')], ONE).admitted)\n"
+        )
+        command = [sys.executable, "-c", program, f"sqlite:///{path}"]
+        several = [
+            subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for n in range(4)
+        ]
+        for process in several:  # all are waiting by now, or start within a few milliseconds of each other
+            assert process.stdin is not None
+            process.stdin.close()
+            process.stdin = None
+        assert sorted(process.communicate(timeout=60)[0].strip() for process in several) == ["1", "1", "1", "2"]
+        with closing(opened(path)) as ledger:
+            assert len(ledger.claim(STRAIGHT, files=10, size=1000, seconds=LEASE)) == 5
+
+    def test_threads_share_it(self, ledger: SqlLedger) -> None:
+        ledger.admit([arrival(f"{n:03}") for n in range(200)], ONE)
+        taken: list[int] = []
+
+        def work() -> None:
+            while works := ledger.claim(STRAIGHT, files=7, size=10**6, seconds=LEASE):
+                taken.extend(w.id for w in ledger.settle({w: Delivered(receipt_for(w)) for w in works}))
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(taken) == list(range(1, 201))
+
+
+class TestRefusals:
+    def test_not_a_database(self, path: Path) -> None:
+        path.write_bytes(b"SIMPLE  =                    T" * 200)
+        before = path.read_bytes()
+        assert "not a database" in str(refusal(path))
+        assert path.read_bytes() == before
+
+    def test_a_damaged_one(self, ledger: SqlLedger, path: Path) -> None:
+        ledger.admit([arrival(f"{n}") for n in range(50)], ONE)
+        ledger.close()
+        raw(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(100)
+            file.write(b"\xff" * (size - 100))
+        assert "damaged" in str(refusal(path))
+
+    def test_damage_found_later_is_told_as_such(self, ledger: SqlLedger, path: Path) -> None:
+        ledger.admit([arrival(f"{n}") for n in range(500)], ONE)
+        ledger.close()
+        with closing(sqlite3.connect(path)) as connection:
+            root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name='transfers'").fetchone()[0]
+            page = connection.execute("PRAGMA page_size").fetchone()[0]
+        with path.open("r+b") as file:
+            file.seek((root - 1) * page)
+            file.write(b"\xff" * page)
+        with closing(opened(path)) as again, pytest.raises(LedgerUnusable, match="damaged"):
+            again.counts()
+
+    def test_a_database_of_another_program(self, path: Path) -> None:
+        raw(path, "CREATE TABLE songs (title TEXT)")
+        before = path.read_bytes()
+        assert "another program" in str(refusal(path))
+        assert path.read_bytes() == before
+
+    def test_another_program_that_has_no_tables_yet(self, path: Path) -> None:
+        raw(path, "PRAGMA application_id=42", "PRAGMA user_version=1")
+        assert "another program" in str(refusal(path))
+
+    def test_a_newer_schema(self, ledger: SqlLedger, path: Path) -> None:
+        raw(path, "UPDATE alembic_version SET version_num='9999'")
+        fault = refusal(path)
+        assert isinstance(fault, SchemaMismatch)
+        assert "9999" in str(fault)
+        with pytest.raises(SchemaMismatch, match="9999"):
+            upgrade(f"sqlite:///{path}", clock=ManualClock())
+
+    def test_an_older_schema_names_the_remedy(self, ledger: SqlLedger, path: Path) -> None:
+        raw(path, "UPDATE alembic_version SET version_num='0000'")
+        fault = refusal(path)
+        assert isinstance(fault, SchemaMismatch)
+        assert "skystow ledger upgrade" in fault.remedy
+
+    def test_one_that_lost_its_version(self, ledger: SqlLedger, path: Path) -> None:
+        raw(path, "DELETE FROM alembic_version")
+        assert "no ledger of skystow" in str(refusal(path))
+
+    @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre", "beegfs"])
+    def test_a_network_file_system(self, path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        point = str(path.parent.parent.resolve()).replace(" ", "\\040")
+        mounts = path.with_name("mountinfo")
+        mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:42 / {point} rw shared:7 - {kind} far:/data rw\n")
+        monkeypatch.setattr(sqlite, "MOUNTINFO", str(mounts))
+        assert f"network file system ({kind})" in str(refusal(path))
+        assert not path.exists()
+
+    def test_the_file_system_of_a_directory(self) -> None:
+        mounts = (
+            b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+            b"2 1 0:42 / /data rw - nfs far:/data rw\n"
+            b"3 2 8:2 / /data/my\\040disk rw - xfs /dev/sdb1 rw\n"
+            b"4 1 0:42 / /data/twice rw - nfs far:/data rw\n"
+            b"5 1 8:3 / /data/twice rw - btrfs /dev/sdc1 rw\n"
+        )
+        asked = (b"/", b"/database", b"/data", b"/data/x", b"/data/my disk/x", b"/data/twice")
+        told = [sqlite.file_system(directory, mounts) for directory in asked]
+        assert told == [b"ext4", b"ext4", b"nfs", b"nfs", b"xfs", b"btrfs"]
+
+    def test_no_directory(self, tmp_path: Path) -> None:
+        assert "no directory" in str(refusal(tmp_path / "none" / "ledger.db"))
+        assert not (tmp_path / "none").exists()
+
+    def test_a_directory_in_its_place(self, path: Path) -> None:
+        path.mkdir()
+        assert "not a file" in str(refusal(path))
+
+    @pytest.mark.parametrize("made_first", [False, True])
+    def test_no_right_to_write(self, path: Path, made_first: bool, unprivileged: Unprivileged) -> None:
+        if made_first:
+            opened(path).close()
+        path.parent.chmod(0o555)
+        for each in path.parent.iterdir():
+            each.chmod(0o444)
+        program = (
+            "import sys; from skystow.adapters.ledger import open_ledger\n"
+            "from skystow.adapters.clock import SystemClock\n"
+            "from skystow.errors import LedgerUnusable; from skystow.testing.ledger_kit import ANNA\n"
+            "try: open_ledger(sys.argv[1], worker=ANNA, clock=SystemClock())\n"
+            "except LedgerUnusable as fault: print(fault)\n"
+        )
+        done = unprivileged([sys.executable, "-c", program, f"sqlite:///{path}"])
+        path.parent.chmod(0o755)
+        assert "cannot write" in done.stdout, done.stderr
+
+    @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
+    def test_one_that_forgets(self, url: str) -> None:
+        with pytest.raises(LedgerUnusable, match="no ledger that lasts"):
+            open_ledger(url, worker=ANNA, clock=ManualClock())
+
+    @pytest.mark.parametrize("url", ["oracle://host/db", "nonsense", "no-such-thing://x"])
+    def test_a_url_of_nothing_we_know(self, url: str) -> None:
+        with pytest.raises(ConfigError):
+            open_ledger(url, worker=ANNA, clock=ManualClock())
+
+
+class TestTrouble:
+    def test_full(self, ledger: SqlLedger) -> None:
+        with ledger._database.writing() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 3}")
+        with pytest.raises(NoSpace) as caught:
+            ledger.admit([arrival(f"{n}") for n in range(1000)], ONE)
+        assert caught.value.place == "ledger"
+        assert ledger.find("1") == []
+        with ledger._database.writing() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=100000")
+        assert ledger.admit([arrival(f"{n}") for n in range(1000)], ONE).admitted == 1000
+
+    def test_locked_for_too_long(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sqlite, "BUSY_S", 0.1)
+        with closing(opened(path)) as ledger, closing(sqlite3.connect(path)) as other:
+            ledger.admit([arrival("a")], ONE)
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unreachable) as caught:
+                ledger.admit([arrival("b")], ONE)
+            assert caught.value.place == "ledger"
+            assert ledger.admit([arrival("a")], ONE).known == {State.WAITING: 1}  # readers do not wait
+            assert ledger.claim(HANDOFF, files=1, size=1, seconds=1) == []
+            other.rollback()
+            assert ledger.admit([arrival("b")], ONE).admitted == 1
+
+    def test_numbers_that_no_column_holds_count_as_unknown(self, ledger: SqlLedger) -> None:
+        odd = arrival("a", fingerprint=Fingerprint(5, 2**64, 2**63, -(2**70)), rank=2**64)
+        assert storable(odd.fingerprint) == Fingerprint(5)
+        assert ledger.admit([odd], ONE).admitted == 1
+        assert ledger.admit([odd], ONE).known == {State.WAITING: 1}
+        assert ledger.claim(STRAIGHT, files=1, size=9, seconds=LEASE)[0].fingerprint == Fingerprint(5)
+
+    def test_reclaim_knows_the_dead_of_an_earlier_process(self, path: Path) -> None:
+        with closing(opened(path)) as ledger:
+            ledger.admit([arrival("a")], ONE)
+            (lost,) = ledger.claim(STRAIGHT, files=1, size=99, seconds=LEASE)
+        with closing(opened(path, worker=BEN)) as again:
+            assert again.reclaim(lambda worker: None) == 0
+            assert again.reclaim(lambda worker: worker != ANNA) == 1
+            assert again.live_tokens() == set()
+            (work,) = again.claim(STRAIGHT, files=1, size=99, seconds=LEASE)
+            assert (work.id, work.attempts) == (lost.id, 0)
+            assert again.settle({lost: Delivered(receipt_for(lost))}) == set()
+
+
+class TestPlans:
+    """The claim's queries walk the queue's index: nothing that is DONE is read, nothing is sorted."""
+
+    @pytest.mark.parametrize("name", ["ANYTHING", "CANDIDATES", "EXPIRED", "WAKE", "NEXT"])
+    def test_the_index_is_used(self, ledger: SqlLedger, name: str) -> None:
+        plan = self.plan(ledger._database, getattr(queue, name))
+        searched = [line for line in plan if "transfers" in line]
+        assert searched
+        assert all("ix_transfers_queue (source=? AND destination=? AND state=?" in line for line in searched)
+        assert not any("SCAN" in line or "TEMP B-TREE" in line for line in plan), plan
+
+    def plan(self, database: Database, statement: sa.Executable) -> list[str]:
+        assert isinstance(statement, sa.ClauseElement)
+        values = {"whence": "camera", "whither": "archive", "now": 1, "most": 10}
+        compiled = statement.compile(dialect=database.engine.dialect)
+        named = {**compiled.params, **values}
+        ordered = tuple(0 if isinstance(named[key], State) else named[key] for key in compiled.positiontup)
+        with database.reading() as connection:
+            return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", ordered)]
