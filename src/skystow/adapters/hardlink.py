@@ -17,12 +17,10 @@ from skystow.adapters.digests import digest_file
 from skystow.adapters.staging import LocalStore, StoreOptions
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
 from skystow.errors import (
-    ConfigError,
     DigestMismatch,
     FileFault,
     NotAFile,
     SkystowError,
-    Stopped,
     UnfitPlace,
 )
 from skystow.model.records import Digest, shown
@@ -36,28 +34,17 @@ class HardlinkStore(LocalStore):
     """The `Store` port by links from `upstreams`, the trees that `Work.source.place` may name."""
 
     def __init__(self, name: str, tree: LocalTree, upstreams: Mapping[str, LocalTree], options: StoreOptions) -> None:
-        super().__init__(name, tree, options)
-        self._upstreams = upstreams
+        super().__init__(name, tree, upstreams, options)
         self._links = True  # without links this store is nothing: no rename, no copy
 
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
-        for place in {work.source.place for work in works}:
-            self._upstream(place).forget()
-        for work in works:
-            if stop.is_set():
-                raise Stopped("stopped between two files")
-            outcome: Staged | FileFault
-            try:
-                outcome = self._link_in(work)
-            except FileFault as fault:
-                outcome = fault
-            yield work, outcome
+        yield from self.one_by_one(works, self._link_in, stop)
 
     def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
         """The upstream copy was proven when it was archived; the same inode is the same bytes. Only what stands under
         the final name already, as another inode, is read."""
         work = staged.work
-        upstream = self._upstream(work.source.place)
+        upstream = self.origin(work.source.place)
         there = upstream.look(work.source.path)
         if there is not None and os.path.samestat(os.fstat(staged.handle), there):
             return work.claimed or upstream.digest(work.source.path, algorithm, stop=stop)
@@ -86,7 +73,7 @@ class HardlinkStore(LocalStore):
 
     def _link_in(self, work: Work) -> Staged:
         held(work.target)
-        upstream = self._upstream(work.source.place)
+        upstream = self.origin(work.source.place)
         parent, source_name = held(work.source.path)
         try:
             source = upstream.directory(parent)
@@ -126,6 +113,8 @@ class HardlinkStore(LocalStore):
                 f"{self._tree} ({self.name}) is on another device than {upstream} ({upstream.place})",
                 remedy="hard links need one file system; use a posix store to copy",
             )
+        if error.errno == errno.EPERM and upstream.look(work.source.path) is None:
+            return NotAFile(f"{shown(work.source.path)}: not a regular file")  # directories cannot be linked
         if error.errno == errno.EPERM:
             return UnfitPlace(
                 f"{self.name}: no hard link can be made of {shown(work.source.path)} at {upstream.place}",
@@ -134,9 +123,3 @@ class HardlinkStore(LocalStore):
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EMLINK, errno.EISDIR):
             return upstream.fault(error, work.source.path)
         return blame(error, Side.STAGING, shown(work.target), place=self.name)
-
-    def _upstream(self, place: str) -> LocalTree:
-        try:
-            return self._upstreams[place]
-        except KeyError:
-            raise ConfigError(f"{self.name} has no upstream {place!r}") from None

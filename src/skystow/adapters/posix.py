@@ -15,7 +15,7 @@ from skystow.adapters.digests import BLOCK, Hasher, digest_file, hasher
 from skystow.adapters.staging import LocalStore, StoreOptions
 from skystow.adapters.syscalls import allocate
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
-from skystow.errors import Changed, ConfigError, FileFault, Stopped
+from skystow.errors import Changed, FileFault, Stopped
 from skystow.model.records import Digest, shown
 from skystow.model.transfer import Work
 from skystow.ports import Staged, Stop
@@ -46,24 +46,13 @@ class PosixStore(LocalStore):
     a claim, and each group of it, belongs to one of them at a time."""
 
     def __init__(self, name: str, tree: LocalTree, sources: Mapping[str, LocalTree], options: StoreOptions) -> None:
-        super().__init__(name, tree, options)
-        self._sources = sources
+        super().__init__(name, tree, sources, options)
         self._throttle = Throttle(options.bwlimit) if options.bwlimit else None
         hasher(options.algorithm)  # an unknown one is an error now, not at the first file
 
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
-        for place in {work.source.place for work in works}:
-            self._source(place).forget()
         buffer = memoryview(bytearray(BLOCK))
-        for work in works:
-            if stop.is_set():
-                raise Stopped("stopped between two files")
-            outcome: Staged | FileFault
-            try:
-                outcome = self._copy(work, buffer, stop)
-            except FileFault as fault:
-                outcome = fault
-            yield work, outcome
+        yield from self.one_by_one(works, lambda work: self._copy(work, buffer, stop), stop)
 
     def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
         try:
@@ -87,7 +76,7 @@ class PosixStore(LocalStore):
     def _copy(self, work: Work, buffer: memoryview, stop: Stop) -> Staged:
         held(work.target)  # a name that cannot be published is not worth a copy
         algorithm = work.claimed.algorithm if work.claimed else self.options.algorithm
-        source, before = self._source(work.source.place).open_file(work.source.path)
+        source, before = self.origin(work.source.place).open_file(work.source.path)
         target = -1
         landed = False
         try:
@@ -133,7 +122,7 @@ class PosixStore(LocalStore):
             try:
                 count = os.readv(source, [buffer])
             except OSError as error:
-                raise self._source(work.source.place).fault(error, work.source.path) from error
+                raise self.origin(work.source.place).fault(error, work.source.path) from error
             block = buffer[:count]
             running.update(block)
             total += count
@@ -154,9 +143,3 @@ class PosixStore(LocalStore):
         os.fchmod(staged.handle, self.options.file_mode)
         if self.options.keep_mtime and staged.source.mtime_ns is not None:
             os.utime(staged.handle, ns=(staged.source.mtime_ns, staged.source.mtime_ns))
-
-    def _source(self, place: str) -> LocalTree:
-        try:
-            return self._sources[place]
-        except KeyError:
-            raise ConfigError(f"{self.name} has no source {place!r}") from None

@@ -14,7 +14,7 @@ import os
 import pwd
 import re
 import stat as stat_bits
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,10 +22,10 @@ from skystow.adapters import probe
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.syscalls import rename_noreplace, syncfs, syncs_whole
 from skystow.adapters.tree import Directory, LocalTree, held, raise_open_files
-from skystow.errors import BadName, ClaimLost, ConfigError, FileFault, NameTaken, UnfitPlace
+from skystow.errors import BadName, ClaimLost, ConfigError, FileFault, NameTaken, Stopped, UnfitPlace
 from skystow.model.records import shown
 from skystow.model.transfer import Work
-from skystow.ports import Finding, Room, Staged, Tree
+from skystow.ports import Finding, Room, Staged, Stop, Tree
 
 HOME = b".skystow"
 STAGING = HOME + b"/staging"
@@ -70,8 +70,9 @@ def _number(given: str | int | None, kind: str, look_up: Callable[[str], int]) -
 class LocalStore:
     """Everything of the `Store` port but how bytes come (`stage`), are proven (`prove`) and sealed (`seal`)."""
 
-    def __init__(self, name: str, tree: LocalTree, options: StoreOptions) -> None:
+    def __init__(self, name: str, tree: LocalTree, origins: Mapping[str, LocalTree], options: StoreOptions) -> None:
         self.name = name
+        self._origins = origins
         self._tree = tree
         self.tree: Tree = tree
         self.options = options
@@ -84,6 +85,30 @@ class LocalStore:
         self.max_group = max(1, min(500, (raise_open_files() - 600) // 4))
 
     # staging
+
+    def origin(self, place: str) -> LocalTree:
+        """The tree that `Work.source.place` names. Raises `ConfigError`."""
+        try:
+            return self._origins[place]
+        except KeyError:
+            raise ConfigError(f"{self.name} takes nothing from {place!r}") from None
+
+    def one_by_one(
+        self, works: Sequence[Work], bring: Callable[[Work], Staged], stop: Stop
+    ) -> Iterator[tuple[Work, Staged | FileFault]]:
+        """`stage`, by `bring` for each work: its fault is its own."""
+        for place in {work.source.place for work in works}:
+            self.origin(place).forget()
+        for work in works:
+            if stop.is_set():
+                raise Stopped("stopped between two files")
+            outcome: Staged | FileFault
+            try:
+                outcome = bring(work)
+            except FileFault as fault:
+                outcome = fault
+            yield work, outcome
+            del outcome  # its traceback holds this frame, and so directories open, until the garbage is collected
 
     def area(self, token: str) -> Directory:
         """The staging directory of a claim, made when needed. Raises `OSError`, `Unreachable`."""
@@ -277,6 +302,8 @@ class LocalStore:
         """`source` of what is returned is the work's own fingerprint. None also where something stands that cannot
         be read as a file: a person must look."""
         try:
+            if self._tree.look(work.target) is None:
+                return None
             fd, found = self._tree.open_file(work.target)
         except FileFault:
             return None
