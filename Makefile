@@ -62,11 +62,12 @@ docs: $(VENV)/.dev ## the handbook, into docs/_build/html; a warning is an error
 bench: tools $(VENV)/.dev ## measure against rsync and others; takes a while
 	bench/run
 
-lock: ## choose the newest versions that pyproject.toml allows and write them to constraints.txt
+lock: ## write the newest versions to constraints.txt; PYTHON=the oldest that skystow is to run on (Debian 12: 3.11.2)
 	rm -rf build/lock
 	tools/venv build/lock
 	build/lock/bin/python -m pip install -q -e '.[dev,docs]'
-	{ echo "# Versions that skystow is built and tested with. Made by \`make lock\`; do not edit."; \
+	{ echo "# Versions that skystow is built and tested with. Made by \`make lock\` with $$(build/lock/bin/python -V): some"; \
+	  echo "# newest versions want a newer patch of Python than Debian 12 has, so lock with the oldest. Do not edit."; \
 	  build/lock/bin/python -m pip freeze -q --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 	rm -rf build/lock
