@@ -61,7 +61,7 @@ class SqliteMachine(LedgerMachine):
 
 
 TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=200, stateful_step_count=50)
+TestMemory.settings = settings(max_examples=200, stateful_step_count=40)
 
 TestSqlite = SqliteMachine.TestCase
-TestSqlite.settings = settings(max_examples=60, stateful_step_count=30)
+TestSqlite.settings = settings(max_examples=50, stateful_step_count=30)

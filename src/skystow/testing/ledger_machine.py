@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from skystow.model.records import Worker
 from skystow.model.transfer import (
@@ -24,6 +24,7 @@ from skystow.model.transfer import (
     Destination,
     Held,
     Quarantined,
+    Receipt,
     Renumbered,
     Retry,
     Route,
@@ -59,7 +60,7 @@ House = Callable[[], AbstractContextManager[Opener]]
 ROUTES = (STRAIGHT, HANDOFF, Route(CAMERA, REMOTE))
 PLANS: Sequence[Sequence[Destination]] = (ONE, CHAIN, (*CHAIN, Destination(REMOTE)))
 VERDICTS: Mapping[str, Callable[[Work], Verdict]] = {
-    "delivered": lambda work: Delivered(receipt_for(work)),
+    "delivered": lambda work: Delivered(_proof(work), already=True),
     "retry": lambda _: Retry(BROKEN, 40.5),
     "held": lambda _: Held(AWAY),
     "stopped": lambda _: Held(None),
@@ -67,6 +68,8 @@ VERDICTS: Mapping[str, Callable[[Work], Verdict]] = {
     "renumbered": lambda work: Renumbered(BROKEN, numbered(work.target, 1)),
 }
 SPENDING = (Retry, Quarantined)
+OURS = 999
+"""The mtime of what we made."""
 
 some = st.lists(st.integers(0, 11), min_size=1, max_size=4)
 
@@ -93,11 +96,18 @@ class LedgerMachine(RuleBasedStateMachine):
         self.lost: list[Work] = []
         self.promised: dict[int, str] = {}
         self.spent: Counter[int] = Counter()
+        self.abandoned: Counter[int] = Counter()
         self.upstream: dict[int, int | None] = {}
         self.arrivals: list[int] = []
         self.done: set[int] = set()
+        self.jumps = 0
 
     # ── rules ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @initialize()
+    def start(self) -> None:
+        self.admit("a", False, 1, 10, CHAIN)
+        self.admit("b", False, 1, 60, CHAIN)
 
     @rule(
         name=st.sampled_from("abc"),
@@ -118,31 +128,43 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (found.admitted, found.refreshed) == (0, 1)
             for copy in before.copies:
                 self.promised.pop(copy.id, None)
+            self._lose([self.held[c.id] for c in before.copies if c.id in self.held])
         else:
             assert (found.admitted, found.refreshed) == (1, 0)
             self._expect(self.desk.dossier(told.origin), plan)
+            if before is not None:
+                self._check_superseded(before)
         self._lose_what_is_free()
 
     @rule(
         worker=st.sampled_from([ANNA, BEN]),
-        route=st.sampled_from(ROUTES),
+        pick=st.integers(0, 11),
         files=st.integers(1, 4),
         size=st.sampled_from([25, 2**40]),
     )
-    def claim(self, worker: Worker, route: Route, files: int, size: int) -> None:
-        now = self._now()
-        ledger = self._ledger(worker)
+    def claim(self, worker: Worker, pick: int, files: int, size: int) -> None:
+        now, ledger = self._now(), self._ledger(worker)
+        routes = [r for r in ROUTES if ledger.next_wake(r) == 0] or ROUTES
+        route = routes[pick % len(routes)]
         works = ledger.claim(route, files=files, size=size, seconds=LEASE)
-        self._lose([c for c in self.held.values() if c.work.route == route and c.ends <= now])
+        self._abandon([c for c in self.held.values() if c.work.route == route and c.ends <= now])
         assert len(works) <= files
         assert len({w.token for w in works}) <= 1
+        states = {c.id: c.state for c in self._copies()}
         for work in works:
             assert work.id not in self.held, "held by two"
+            assert states.get(self.upstream[work.id] or 0, State.DONE) is State.DONE, "its upstream is not done"
             assert work not in self.lost, "a token came back"
             assert work.route == route
             assert (str(work.promised) if work.promised else None) == self.promised.get(work.id)
             self.held[work.id] = Claim(work, worker, now + LEASE)
         assert works or ledger.next_wake(route) != 0, "claimable, and not claimed"
+
+    @rule(worker=st.sampled_from([ANNA, BEN]), pick=st.integers(0, 11))
+    def pump(self, worker: Worker, pick: int) -> None:
+        """A batch without trouble, and all that the worker still holds."""
+        self.claim(worker, pick, 4, 2**40)
+        self._settle({c.work: Delivered(_proof(c.work)) for c in self.held.values() if c.worker == worker})
 
     @precondition(lambda self: self.held or self.lost)
     @rule(picks=some)
@@ -155,7 +177,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(picks=some)
     def promise(self, picks: list[int]) -> None:
         works = self._pick(picks)
-        receipts = {work: receipt_for(work) for work in works}
+        receipts = {work: _proof(work) for work in works}
         assert self.desk.ledger.promise(receipts, seconds=LEASE) == self._ours(works)
         self.promised |= {w.id: str(receipts[w].digest) for w in self._ours(works)}
         self._extend(works)
@@ -177,15 +199,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-3600.0, 3600.0]))
     def jump(self, seconds: float) -> None:
+        self.jumps += 1
         self.desk.clock.jump(seconds)
 
     @rule(dead=st.sampled_from([ANNA, BEN]))
     def crash(self, dead: Worker) -> None:
         claims = [c for c in self.held.values() if c.worker == dead]
-        assert self._ledger(BEN if dead == ANNA else ANNA).reclaim(lambda w: None if w != dead else False) == len(
-            claims
-        )
-        self._lose(claims)
+        witness = self._ledger(BEN if dead == ANNA else ANNA)
+        assert witness.reclaim(lambda worker: False if worker == dead else None) == len(claims)
+        self._abandon(claims)
 
     @precondition(lambda self: self.upstream)
     @rule(picks=some)
@@ -194,12 +216,12 @@ class LedgerMachine(RuleBasedStateMachine):
         again = [c for c in copies if c.state in (State.QUARANTINED, State.CANCELLED)]
         assert self.desk.ledger.requeue(copies) == len(again)
         for copy in again:
-            self.spent[copy.id] = 0
+            self.spent[copy.id] = self.abandoned[copy.id] = 0
 
     @precondition(lambda self: self.upstream)
-    @rule(picks=some)
-    def ignore(self, picks: list[int]) -> None:
-        copies = self._pick_copies(picks)
+    @rule(pick=st.integers(0, 11))
+    def ignore(self, pick: int) -> None:
+        copies = self._pick_copies([pick])
         changed = [c for c in copies if c.state in (State.WAITING, State.QUARANTINED)]
         assert self.desk.ledger.ignore(copies, "not wanted") == len(changed)
         self._lose([self.held[c.id] for c in changed if c.id in self.held])
@@ -230,6 +252,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 wake, own = wakes[copy.route], (copy.wakes_at - now).total_seconds() if copy.wakes_at else 0.0
                 assert wake is not None
                 assert 0 <= wake <= max(0.0, own) + 0.001
+                assert own <= self._longest_wait()
         assert self.desk.ledger.live_tokens() == {c.work.token for c in self.held.values()}
 
     @invariant()
@@ -241,6 +264,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def only_a_verdict_spends_an_attempt(self) -> None:
         for copy in self._copies():
+            assert copy.abandoned == self.abandoned[copy.id]
             for_deaths = copy.attempts - self.spent[copy.id]
             assert 0 <= for_deaths * DEATHS_ALONE <= copy.abandoned
 
@@ -266,6 +290,7 @@ class LedgerMachine(RuleBasedStateMachine):
             dossier = self.desk.ledger.dossier(number)
             assert dossier is not None
             assert unlawful(dossier) == []
+            assert dossier.fingerprint.mtime_ns != OURS, "the source looks like our own copy"
             for copy in dossier.copies:
                 steps = [e.step for e in dossier.events if e.destination == copy.route.destination]
                 assert steps.count(Step.DELIVERED) == (copy.state is State.DONE)
@@ -282,6 +307,7 @@ class LedgerMachine(RuleBasedStateMachine):
             wakes = [w for w in map(self.desk.ledger.next_wake, ROUTES) if w is not None]
             if not wakes:
                 break
+            assert min(wakes) <= self._longest_wait()
             self.desk.clock.advance(min(wakes) + 0.001)
         copies = {c.id: c for c in self._copies()}
         for copy in copies.values():
@@ -306,6 +332,21 @@ class LedgerMachine(RuleBasedStateMachine):
         self.arrivals.append(dossier.id)
         ids = {c.route.destination: c.id for c in dossier.copies}
         self.upstream |= {c.id: ids.get(c.route.source) for c in dossier.copies}
+
+    def _check_superseded(self, before: Dossier) -> None:
+        """What never was copied gives way to the new version; what was copied goes its way."""
+        if any(c.route.destination == REMOTE for c in before.copies):
+            return  # two copies from one source, each with a fate of its own
+        after = self.desk.ledger.dossier(before.id)
+        assert after is not None
+        if _first(before).state is State.DONE:
+            assert [c.state for c in after.copies] == [c.state for c in before.copies]
+        else:
+            assert {c.state for c in after.copies} == {State.CANCELLED}
+
+    def _abandon(self, claims: Sequence[Claim]) -> None:
+        self.abandoned.update(c.work.id for c in claims)
+        self._lose(claims)
 
     def _lose(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
@@ -340,9 +381,19 @@ class LedgerMachine(RuleBasedStateMachine):
     def _ledger(self, worker: Worker) -> Ledger:
         return self.desk.ledger if worker == ANNA else self.desk.ben
 
+    def _longest_wait(self) -> float:
+        """Leases and retries are short; only a clock that was set back makes them longer."""
+        return 3_600.0 * self.jumps + 1_000.0
+
     def _now(self) -> float:
         return self.desk.clock.now().timestamp()
 
 
 def _first(dossier: Dossier) -> Copy:
     return next(c for c in dossier.copies if c.route.destination == ARCHIVE)
+
+
+def _proof(work: Work) -> Receipt:
+    """Of a handoff, the receipt tells of our own copy, which looks other than the source."""
+    receipt = receipt_for(work)
+    return replace(receipt, source=replace(receipt.source, mtime_ns=OURS)) if work.route == HANDOFF else receipt
