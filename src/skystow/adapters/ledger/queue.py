@@ -18,7 +18,7 @@ from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers, workers
 from skystow.adapters.ledger.values import chunks, digest_of, path_of
 from skystow.errors import Abandoned
-from skystow.model.records import Digest, Fingerprint, Location, Worker
+from skystow.model.records import Fingerprint, Location, Worker
 from skystow.model.transfer import (
     DEATHS_ALONE,
     Receipt,
@@ -116,7 +116,7 @@ _RENEW = (
 _PROMISE = (
     sa.update(transfers)
     .where(_T.id == sa.bindparam("transfer"))
-    .values(wake_at=sa.bindparam("until"), algorithm=sa.bindparam("by"), hex=sa.bindparam("digits"))
+    .values(algorithm=sa.bindparam("by"), hex=sa.bindparam("digits"))
 )
 
 
@@ -187,25 +187,28 @@ def renew(database: Database, works: Sequence[Work], *, seconds: float) -> set[W
     """See `Ledger.renew`."""
     with database.writing() as connection:
         ours = verdicts.fenced(connection, works)
-        until = database.now(connection) + _micros(seconds)
-        for some in chunks(work.id for work in ours):
-            connection.execute(_RENEW, {"ids": some, "until": until})
+        _extend(connection, [work.id for work in ours], database.now(connection) + _micros(seconds))
     return set(ours)
+
+
+def _extend(connection: sa.Connection, ids: Sequence[int], until: int) -> None:
+    for some in chunks(ids):
+        connection.execute(_RENEW, {"ids": some, "until": until})
 
 
 def promise(database: Database, receipts: Mapping[Work, Receipt], *, seconds: float) -> set[Work]:
     """See `Ledger.promise`."""
     with database.writing() as connection:
         ours = verdicts.fenced(connection, receipts)
-        until = database.now(connection) + _micros(seconds)
-        rows = [_promised(work, receipts[work].digest, until) for work in ours]
+        now, length = database.now(connection), _micros(seconds)
+        proofs = [(work.id, receipts[work].digest) for work in ours]
+        rows = [{"transfer": number, "by": proof.algorithm, "digits": proof.hex} for number, proof in proofs]
         if rows:
             connection.execute(_PROMISE, rows)
+        # `wake_at` is in the queue's index: it moves only where the lease is half over.
+        old = [row.id for row in ours.values() if row.wake_at < now + length // 2]
+        _extend(connection, old, now + length)
     return set(ours)
-
-
-def _promised(work: Work, digest: Digest, until: int) -> dict[str, Any]:
-    return {"transfer": work.id, "until": until, "by": digest.algorithm, "digits": digest.hex}
 
 
 def next_wake(database: Database, route: Route) -> float | None:

@@ -31,7 +31,7 @@ _T = transfers.c
 _SEEN = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
 _CLAIMED = (
     sa.select(
-        *(_T.id, _T.token, _T.arrival_id, _T.destination, _T.upstream, _T.size, _T.algorithm, _T.hex),
+        *(_T.id, _T.token, _T.arrival_id, _T.destination, _T.upstream, _T.size, _T.algorithm, _T.hex, _T.wake_at),
         *(column.label(f"seen_{column.name}") for column in _SEEN),
     )
     .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
