@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skystow.config import Directory as DirectoryConfig
-from skystow.config import HardLink, Posix, Site, load, nested
+from skystow.config import HardLink, Posix, Site, load, refuse_places
 from skystow.engine.deliver import Rules
 from skystow.engine.retire import Policy
 from skystow.errors import ConfigError, OperatorFault
@@ -280,25 +280,6 @@ def source_name(source: str) -> str:
     return f"src-{hashlib.sha256(os.fsencode(os.path.realpath(source))).hexdigest()[:12]}"
 
 
-def refuse_places(source: str, dest: str) -> None:
-    """Raise `ConfigError` where SOURCE and DEST cannot be what they are said to be."""
-    if not os.path.lexists(source):
-        raise ConfigError(f"SOURCE {shown(source)} does not exist")
-    if not os.path.isdir(source):
-        raise ConfigError(f"SOURCE {shown(source)} is not a directory", remedy="name the directory that it lies in")
-    if not os.access(source, os.R_OK | os.X_OK):
-        raise ConfigError(
-            f"SOURCE {shown(source)} cannot be read: permission denied",
-            remedy="run skystow as a user who may read and search it",
-        )
-    if os.path.lexists(dest) and not os.path.isdir(dest):
-        raise ConfigError(f"DEST {shown(dest)} is not a directory")
-    if not os.path.isdir(parent := os.path.dirname(os.path.abspath(dest))):
-        raise ConfigError(f"DEST {shown(dest)}: there is no directory {shown(parent)}", remedy="make or mount it first")
-    if relation := nested(source, dest):
-        raise ConfigError(f"SOURCE {shown(source)} {relation} DEST {shown(dest)}", remedy="they must be apart")
-
-
 # ── what exists already, for operators ──────────────────────────────────────────────────────────────────────────
 
 
@@ -309,9 +290,10 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
     from skystow.adapters.clock import SystemClock
     from skystow.adapters.tree import LocalTree
 
+    url = existing_ledger(place, ledger_url)
     clock, site = SystemClock(), None if os.path.isdir(place) else load(place)
     policy = site.retry.policy() if site else RetryPolicy(first=0.5, factor=2.0)
-    with _ledger(existing_ledger(place, ledger_url), clock, policy) as ledger:
+    with _ledger(url, clock, policy) as ledger:
         roots = dict(ledger.places())
         if site is None:
             names = {count.route.destination for count in ledger.counts()} | {ARCHIVE}

@@ -25,8 +25,8 @@ def try_out(tree: LocalTree, upstream: Tree | None, min_free: float, directory_m
     try:
         root = tree.directory(b"")
         yield Finding("root", True, f"{tree} is a directory")
-        if upstream is not None:
-            upstream.present()
+        if isinstance(upstream, LocalTree):
+            upstream.directory(b"")  # not `present`: before the first file an empty root is lawful
     except Unreachable as gone:
         yield Finding("root", False, gone.message, gone.remedy)
         return

@@ -25,14 +25,13 @@ def archive(
 
 def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json: bool, quiet: bool) -> Exit:
     """What would be done, by names, sizes and times alone; nothing is written, nor read but the names."""
-    fresh = fresh_bytes = there = taken = 0
-    skipped: list[Skipped] = []
+    fresh = fresh_bytes = there = taken = skipped = 0
     named: list[str] = []
     with preview(source, dest, options) as (inlet, tree):
         for batch in inlet.sweep(stop=halt):
             for each in batch:
                 if isinstance(each, Skipped):
-                    skipped.append(each)
+                    skipped += 1
                     continue
                 found = tree.stat(each.path) if tree else None
                 if found is not None and found.same_content(each.fingerprint):
@@ -51,7 +50,7 @@ def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json
                 "would_archive": fresh,
                 "already": there,
                 "name_taken": taken,
-                "skipped": len(skipped),
+                "skipped": skipped,
                 "failed": 0,
                 "quarantined": 0,
                 "conflicts": 0,
@@ -61,7 +60,7 @@ def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json
     else:
         say(
             f"{files(fresh)} would be archived ({size(fresh_bytes)}); {there:,} archived already, by name, size and "
-            f"time; {len(skipped):,} skipped. Nothing was written."
+            f"time; {skipped:,} skipped. Nothing was written."
         )
         if taken:
             tell(f"{files(taken)} of them differ from what is there in size or time; such a file may be a conflict.")

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from skystow.cli.exits import Exit
-from skystow.cli.present import emit, files, first, say, size, span, tell
+from skystow.cli.present import NAMED, emit, files, first, say, size, span, tell
 from skystow.cli.watch import LINES_EVERY
 from skystow.config import load
 from skystow.engine.audit import Checked
@@ -64,45 +64,39 @@ def verify(halt: Halt, place: str, *, destination: str | None, ledger: str | Non
 
 
 def retire(halt: Halt, site: str, *, dry_run: bool, json: bool) -> Exit:
-    removed: list[Decision] = []
-    kept: list[Decision] = []
-    freed = 0
+    removed = kept = freed = 0
+    documents: list[dict[str, object]] = []
+    reasons: list[str] = []
     with build(load(site)) as house:
         for name, policy in house.policies.items():
-            decisions = retire_files(
-                house.ledger, house.sources[name], house.destinations, policy, dry_run=dry_run, stop=halt
-            )
-            for decision in decisions:
-                (removed if decision.remove else kept).append(decision)
+            source = house.sources[name]
+            for decision in retire_files(house.ledger, source, house.destinations, policy, dry_run=dry_run, stop=halt):
+                removed, kept = removed + decision.remove, kept + (not decision.remove)
                 freed += (decision.dossier.fingerprint.size or 0) if decision.remove else 0
-                if not json and (dry_run or decision.remove):
+                if json:
+                    documents.append(_document(decision))
+                elif dry_run or decision.remove:
                     say(_told(decision, dry_run))
+                elif len(reasons) < NAMED:
+                    reasons.append(_told(decision, dry_run))
     if json:
-        emit(
-            {
-                "dry_run": dry_run,
-                "removed": len(removed),
-                "bytes": freed,
-                "kept": len(kept),
-                "files": [
-                    {
-                        "origin": each.dossier.origin,
-                        "source": each.dossier.source,
-                        "remove": each.remove,
-                        "reason": each.reason,
-                    }
-                    for each in (*removed, *kept)
-                ],
-            }
-        )
-        return Exit.WELL
-    if not house.policies:
+        emit({"dry_run": dry_run, "removed": removed, "bytes": freed, "kept": kept, "files": documents})
+    elif not house.policies:
         say("No source of this site has `retire:`; nothing is ever removed.")
-        return Exit.WELL
-    if not dry_run:
-        say(*first([_told(each, dry_run) for each in kept], len(kept)))
-    say(f"{files(len(removed))} {'would be ' if dry_run else ''}removed ({size(freed)}), {len(kept):,} kept.")
+    else:
+        say(*first(reasons, 0 if dry_run else kept))
+        say(f"{files(removed)} {'would be ' if dry_run else ''}removed ({size(freed)}), {kept:,} kept.")
     return Exit.WELL
+
+
+def _document(decision: Decision) -> dict[str, object]:
+    dossier = decision.dossier
+    return {
+        "origin": dossier.origin,
+        "source": dossier.source,
+        "remove": decision.remove,
+        "reason": decision.reason,
+    }
 
 
 def _told(decision: Decision, dry_run: bool) -> str:

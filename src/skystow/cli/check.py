@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from skystow.cli.exits import Exit
@@ -57,13 +58,14 @@ def _findings(house: House, halt: Halt) -> Iterator[Finding]:
     for lane in house.lanes:
         subject = str(lane.route)
         try:
-            yield from lane.store.check(trees[lane.route.source])
+            for finding in lane.store.check(trees[lane.route.source]):
+                yield replace(finding, subject=f"{subject}, {finding.subject}")
             room = lane.store.room()
             yield Finding(
-                subject,
+                f"{subject}, room",
                 ok=room.spare > 0,
                 text=f"{size(room.free)} of {size(room.total)} free, {size(max(0, room.spare))} may be written",
-                remedy="make room, or lower min_free",
+                remedy="" if room.spare > 0 else "make room, or lower min_free",
             )
         except (OperatorFault, PlaceFault) as fault:
             yield _failed(subject, fault)
@@ -75,7 +77,8 @@ def _settling(count: int) -> str:
 
 def _clock() -> Finding:
     now = datetime.now(UTC)
-    return Finding("clock", ok=now > EARLIEST, text=f"{now:%Y-%m-%d %H:%M:%S}Z", remedy="set the clock (NTP)")
+    ok = now > EARLIEST
+    return Finding("clock", ok=ok, text=f"{now:%Y-%m-%d %H:%M:%S}Z", remedy="" if ok else "set the clock (NTP)")
 
 
 def _failed(subject: str, fault: SkystowError) -> Finding:

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import NoReturn
@@ -31,6 +31,9 @@ class Exit(IntEnum):
 
 PATIENCE = 4.0
 """Seconds that threads have to end by themselves after Ctrl-C or SIGTERM."""
+
+HEARING = 0.2
+"""Seconds within which a signal is heard, at the latest."""
 
 LINGER = 0.5
 """Seconds that threads have to end by themselves after the work is done."""
@@ -63,7 +66,10 @@ def conduct(
         signal.signal(number, interrupted)
     thread = ThreadPoolExecutor(1, "skystow")
     try:
-        code = int(thread.submit(body, halt).result())
+        future = thread.submit(body, halt)
+        while not wait([future], timeout=HEARING).done:
+            pass  # a signal that comes just before a wait begins is heard only after it
+        code = int(future.result())
     except Stopped:
         code = Exit.OURS  # replaced below: nobody else sets `halt`
     except SkystowError as error:

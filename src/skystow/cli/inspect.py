@@ -51,7 +51,7 @@ def status(place: str, *, ledger: str | None, json: bool) -> Exit:
         well = health.well if health else name in used or None
         state = "not used yet" if well is None else "well" if well else "not well"
         reason = "" if health is None or well else shown(health.reason)
-        rows.append([name, state, when(health and health.since), shown(house.roots.get(name, "-")), reason])
+        rows.append([name, state, when(health.since if health else None), shown(house.roots.get(name, "-")), reason])
     say("", *columns(rows))
     return Exit.WELL
 

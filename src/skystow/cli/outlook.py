@@ -12,8 +12,8 @@ from skystow.ports import Copy, Dossier
 
 
 def overall(dossier: Dossier) -> str:
-    """One word for a file: `done`, `waiting`, `quarantined`, `conflict` or `cancelled`. Copies that are not required
-    count only where there is no other."""
+    """One word for a file: `conflict`, `quarantined`, `waiting`, `cancelled`, `damaged`, `missing` or `done`. Copies
+    that are not required count only where there is no other."""
     copies = [copy for copy in dossier.copies if copy.required] or list(dossier.copies)
     states = {copy.state for copy in copies}
     if any(is_conflict(copy) for copy in copies):
@@ -21,7 +21,8 @@ def overall(dossier: Dossier) -> str:
     for state in (State.QUARANTINED, State.WAITING, State.CANCELLED):
         if state in states:
             return state.value
-    return State.DONE.value
+    trouble = next((step for copy in copies if (step := _trouble(dossier, copy))), None)
+    return trouble.value if trouble else State.DONE.value
 
 
 def is_conflict(copy: Copy) -> bool:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, TextIO
 
-from skystow.model.records import Digest, shown
+from skystow.model.records import Digest, Health, shown
 
 NAMED = 20
 """Files that a summary names; the rest is counted."""
@@ -91,6 +91,11 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def of_place(health: Health) -> str:
+    """Why a place is not well, with its name once."""
+    return health.reason if health.reason.startswith(health.place) else f"{health.place}: {health.reason}"
 
 
 def when(at: datetime | None) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from skystow.cli.exits import Exit
-from skystow.cli.present import NAMED, columns, emit, files, first, say, size, span, tell
+from skystow.cli.present import NAMED, columns, emit, files, first, of_place, say, size, span, tell
 from skystow.errors import Conflict
 from skystow.model.records import shown
 from skystow.model.transfer import Route, State
@@ -92,7 +93,7 @@ class Run:
         return {
             **{name: getattr(numbers, name) for name in Numbers.__slots__},
             "ending": ending.value,
-            "skipped_by_reason": dict(seen.skipped),
+            "skipped_by_reason": skipped(self.house),
             "skipped_files": [{"path": each.origin, "reason": each.reason} for each in seen.names],
             "settling": seen.settling,
             "destinations": by_destination(counts),
@@ -110,20 +111,26 @@ class Run:
         }
 
     def _text(self, numbers: Numbers, counts: list[Counts], ending: Ending) -> Iterator[str]:
-        if not numbers.archived and ending is Ending.FINISHED and not (numbers.failed or numbers.quarantined):
-            yield f"Nothing new: {files(numbers.already)} archived before, {span(numbers.seconds)}."
-        else:
-            moved = self.house.progress.done.bytes
-            rate = f", {size(moved / numbers.seconds)}/s" if numbers.seconds > 0 and moved else ""
-            yield (
-                f"{files(numbers.archived)} archived ({size(moved)}) in {span(numbers.seconds)}{rate}; "
-                f"{numbers.already:,} archived before, {numbers.skipped:,} skipped, {numbers.failed:,} failed, "
-                f"{numbers.quarantined:,} quarantined, {numbers.conflicts:,} in conflict."
+        moved = self.house.progress.done.bytes
+        rate = f" at {size(moved / numbers.seconds)}/s" if numbers.seconds > 0 and moved else ""
+        parts = [
+            f"{count:,} {what}"
+            for count, what in (
+                (numbers.already, "archived before"),
+                (numbers.skipped, "skipped"),
+                (numbers.failed, "failed" if ending is Ending.FINISHED else "not done yet"),
+                (numbers.quarantined, "quarantined"),
+                (numbers.conflicts, "in conflict"),
             )
+            if count
+        ]
+        nothing = "Nothing new" if ending is Ending.FINISHED else "Nothing archived"
+        start = f"{files(numbers.archived)} archived ({size(moved)}{rate})" if numbers.archived else nothing
+        yield f"{start} in {span(numbers.seconds)}" + (": " if parts else "") + ", ".join(parts) + "."
         if len(counts) > 1:
             yield from routes_table(counts)
         for health in self.house.progress.resting:
-            yield f"{health.place} is not well: {health.reason}"
+            yield f"not well: {of_place(health)}"
         if self.house.progress.seen.settling:
             yield f"{files(self.house.progress.seen.settling)} still being written; left for the next run."
         if ending is Ending.STOPPED:
@@ -192,11 +199,20 @@ def routes_table(counts: Iterable[Counts]) -> list[str]:
     return columns(rows)
 
 
+def skipped(house: House) -> dict[str, int]:
+    """What was left out, by reason, the most frequent first."""
+    seen = house.progress.seen
+    reasons = Counter(seen.skipped)
+    if ignored := seen.known[State.CANCELLED]:
+        reasons["left out by a person (ignore, resolve keep)"] = ignored
+    return dict(reasons.most_common())
+
+
 def _say_skipped(house: House) -> None:
     seen = house.progress.seen
-    if not seen.skipped:
+    if not (reasons := skipped(house)):
         return
-    say("skipped: " + "; ".join(f"{count:,} × {reason}" for reason, count in seen.skipped.most_common()))
+    say("skipped: " + "; ".join(f"{count:,} × {reason}" for reason, count in reasons.items()))
     named = [f"  {shown(each.origin)}: {each.reason}" for each in seen.names]
     say(*first(named, sum(seen.skipped.values())))
 

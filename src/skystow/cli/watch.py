@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from skystow.cli.present import files, size, tell
+from skystow.cli.present import files, of_place, size, tell
 from skystow.model.records import Health
 from skystow.service.status import Progress
 
 REDRAW = 0.2
 LINES_EVERY = 5.0
+RATE_OVER = 3.0
+"""Seconds over which a rate is taken: files are settled in groups, a second apart."""
 
 
 class Pace:
@@ -39,11 +41,11 @@ class Pace:
         return ", ".join(parts)
 
     def resting(self) -> list[str]:
-        return [f"{health.place} rests: {health.reason}{_again(health)}" for health in self.progress.resting]
+        return [f"resting: {of_place(health)}{_again(health)}" for health in self.progress.resting]
 
     def _measure(self, total: int) -> float:
         now, (at, before) = time.monotonic(), self._before
-        if now - at >= 1.0:
+        if now - at >= RATE_OVER or (self._rate == 0 and now - at >= 1.0):
             self._rate = (total - before) / (now - at)
             self._before = (now, total)
         return self._rate

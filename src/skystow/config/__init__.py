@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from skystow.config.checks import complaints, nested
+from skystow.config.checks import complaints, nested, refuse_places
 from skystow.config.document import Document, Place, Problem, parse
 from skystow.config.model import SECTIONS, Directory, HardLink, Posix, Site
 from skystow.config.spelling import closest, meant
 from skystow.errors import ConfigError
 from skystow.model.records import shown
 
-__all__ = ["Directory", "HardLink", "Posix", "Site", "load", "nested", "read"]
+__all__ = ["Directory", "HardLink", "Posix", "Site", "load", "nested", "read", "refuse_places"]
 
 
 def load(path: str) -> Site:
@@ -84,7 +84,7 @@ def _told(errors: list[ErrorDetails], document: Document) -> Iterator[Problem]:
                 yield Problem(document.line((*place, "kind")), text)
             case _:
                 said = _said(error)
-                culprit = "" if repr(value)[1:-1] in said else f", not {_culprit(value)}"
+                culprit = "" if f"‘{value}’" in said else f", not {_culprit(value)}"
                 yield Problem(document.line(place), f"{where}: {said}{culprit}")
     yield from (problem for place, problem in missing if place not in misspelt)
 

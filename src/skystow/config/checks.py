@@ -12,6 +12,8 @@ from typing import Any
 
 from skystow.config.document import Place
 from skystow.config.spelling import meant
+from skystow.errors import ConfigError
+from skystow.model.records import shown
 
 Complaint = tuple[Place, str]
 Entries = list[tuple[Place, dict[str, Any]]]
@@ -89,3 +91,22 @@ def nested(source: str, destination: str) -> str:
     if there.startswith(here.rstrip("/") + "/"):
         return "contains"
     return ""
+
+
+def refuse_places(source: str, dest: str) -> None:
+    """Raise `ConfigError` where SOURCE and DEST cannot be what they are said to be."""
+    if not os.path.lexists(source):
+        raise ConfigError(f"SOURCE {shown(source)} does not exist")
+    if not os.path.isdir(source):
+        raise ConfigError(f"SOURCE {shown(source)} is not a directory", remedy="name the directory that it lies in")
+    if not os.access(source, os.R_OK | os.X_OK):
+        raise ConfigError(
+            f"SOURCE {shown(source)} cannot be read: permission denied",
+            remedy="run skystow as a user who may read and search it",
+        )
+    if os.path.lexists(dest) and not os.path.isdir(dest):
+        raise ConfigError(f"DEST {shown(dest)} is not a directory")
+    if not os.path.isdir(parent := os.path.dirname(os.path.abspath(dest))):
+        raise ConfigError(f"DEST {shown(dest)}: there is no directory {shown(parent)}", remedy="make or mount it first")
+    if relation := nested(source, dest):
+        raise ConfigError(f"SOURCE {shown(source)} {relation} DEST {shown(dest)}", remedy="they must be apart")

@@ -47,6 +47,9 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9]*)\Z"), list("-+0123456789"))
 
 
+_TAGS = ("map", "seq", "str", "int", "float", "bool", "null", "merge")
+
+
 def parse(text: str | bytes) -> Document:
     """Never raises for what is in the text: what is wrong goes to `problems`."""
     document = Document()
@@ -78,6 +81,9 @@ def _value(loader: _Loader, node: yaml.Node, place: Place, document: Document, a
         document.problems.append(Problem(node.start_mark.line + 1, "an alias that contains itself"))
         return None
     above = (*above, id(node))
+    if node.tag.rsplit(":", 1)[-1] not in _TAGS:
+        document.problems.append(Problem(node.start_mark.line + 1, f"not YAML that a site file may hold: {node.tag}"))
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, child, (*place, n), document, above) for n, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
