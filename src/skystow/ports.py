@@ -274,10 +274,10 @@ class Ledger(Protocol):
     def admit(self, arrivals: Sequence[Arrival], destinations: Sequence[Destination]) -> Admission:
         """Write down what arrived: files, arrivals, a transfer for each destination, events. Idempotent.
 
-        Known (same source and key, same fingerprint): nothing. Known, other fingerprint, none of its copies is done
-        and all are WAITING: REFRESHED (the new fingerprint, at once claimable). Else a new version with
-        transfers of its own; where the older version's first copy (no upstream) is not DONE, all of its open and
-        quarantined transfers are SUPERSEDED.
+        Known (same source and key, same fingerprint): nothing. Known, other fingerprint, all of its copies WAITING
+        and nothing promised: REFRESHED (the new fingerprint, at once claimable). Else a new version with transfers of
+        its own; where a first copy (no upstream) of the older version is neither DONE nor WAITING with a promise (it
+        may stand under its final name already), it and what is downstream of it are SUPERSEDED.
         An arrival whose `attempts` reach the retry limit is up to the caller: the ledger only stores the number.
         Only transfers without an upstream are claimable; the others wait until the upstream copy is DONE.
         """

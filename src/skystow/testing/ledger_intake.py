@@ -195,16 +195,27 @@ class Changes:
         assert desk.one().attempts == 1
 
     def test_refreshed_fences_off_a_claim_on_the_old_content(self, desk: Desk) -> None:
-        """Were the claim or its promise to stay, old bytes under the final name could be taken for the new ones."""
         desk.admit("a.fits")
         old = desk.one()
-        assert desk.ledger.promise({old: receipt_for(old)}, seconds=LEASE) == {old}
-        desk.admit(arrival("a.fits", mtime_ns=2))
-        new = desk.one(by=desk.ben)
-        assert new.promised is None
+        assert desk.admit(arrival("a.fits", mtime_ns=2)).refreshed == 1
+        assert desk.one(by=desk.ben).promised is None
         assert desk.ledger.promise({old: receipt_for(old)}, seconds=LEASE) == set()
         assert desk.ledger.settle({old: Delivered(receipt_for(old))}) == set()
         assert desk.copy("a.fits").state is State.WAITING
+
+    def test_what_was_promised_is_not_refreshed_but_goes_its_way(self, desk: Desk) -> None:
+        """It may stand under its final name already: taken for the new content it would be a silent loss, and
+        superseded it would be an archived file of which the ledger does not know."""
+        desk.admit("a.fits", to=CHAIN)
+        old = desk.one()
+        assert desk.ledger.promise({old: receipt_for(old)}, seconds=LEASE) == {old}
+        found = desk.admit(arrival("a.fits", mtime_ns=2), to=CHAIN)
+        assert (found.admitted, found.refreshed) == (1, 0)
+        assert desk.ledger.settle({old: Delivered(receipt_for(old))}) == {old}
+        new, before = desk.dossiers("a.fits")
+        assert {c.route: c.state for c in before.copies} == {STRAIGHT: State.DONE, HANDOFF: State.WAITING}
+        assert {c.state for c in new.copies} == {State.WAITING}
+        assert (before.fingerprint.mtime_ns, new.fingerprint.mtime_ns) == (1, 2)
 
     def test_the_later_of_two_in_a_batch_wins(self, desk: Desk) -> None:
         found = desk.admit("a.fits", arrival("a.fits", size=20))

@@ -124,10 +124,8 @@ class LedgerMachine(RuleBasedStateMachine):
         found = self.desk.admit(told, to=plan)
         if before is not None and before.fingerprint.same_content(told.fingerprint):
             assert dict(found.known or {}) == {_first(before).state: 1}
-        elif before is not None and all(c.state is State.WAITING for c in before.copies):
+        elif before is not None and all(c.state is State.WAITING and not self._open(c) for c in before.copies):
             assert (found.admitted, found.refreshed) == (0, 1)
-            for copy in before.copies:
-                self.promised.pop(copy.id, None)
             self._lose([self.held[c.id] for c in before.copies if c.id in self.held])
         else:
             assert (found.admitted, found.refreshed) == (1, 0)
@@ -339,10 +337,14 @@ class LedgerMachine(RuleBasedStateMachine):
             return  # two copies from one source, each with a fate of its own
         after = self.desk.ledger.dossier(before.id)
         assert after is not None
-        if _first(before).state is State.DONE:
+        if _first(before).state is State.DONE or self._open(_first(before)):
             assert [c.state for c in after.copies] == [c.state for c in before.copies]
         else:
             assert {c.state for c in after.copies} == {State.CANCELLED}
+
+    def _open(self, copy: Copy) -> bool:
+        """Whether it may stand under its final name, unsettled."""
+        return copy.state is State.WAITING and copy.id in self.promised
 
     def _abandon(self, claims: Sequence[Claim]) -> None:
         self.abandoned.update(c.work.id for c in claims)

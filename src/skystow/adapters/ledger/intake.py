@@ -30,6 +30,7 @@ _MADE = sa.select(arrivals.c.id, arrivals.c.name_key, arrivals.c.version).where(
 _COPIES = (
     sa.select(
         *(transfers.c.id, transfers.c.arrival_id, transfers.c.destination, transfers.c.upstream, transfers.c.state),
+        transfers.c.hex.label("promised"),
     )
     .where(transfers.c.arrival_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(transfers.c.id)
@@ -44,13 +45,12 @@ _REFRESH = (
     .values({c: sa.bindparam(f"new_{c.name}") for c in (*_FINGERPRINT, arrivals.c.file_id)})
     .values({c: sa.bindparam(f"new_{c.name}") for c in (arrivals.c.claimed_algorithm, arrivals.c.claimed_hex)})
 )
-# A claim on the old content is fenced off and its promise forgotten: were it kept, what was published of the old
-# content could be taken for the new.
+# A claim on the old content is fenced off: it has promised nothing yet, and now never will.
 _FREE = {"token": None, "worker_id": None, "batch": 0}
 _REFRESH_COPIES = (
     sa.update(transfers)
     .where(transfers.c.arrival_id == sa.bindparam("arrival"))
-    .values(_FREE | {"file_id": sa.bindparam("file"), "algorithm": None, "hex": None})
+    .values(_FREE | {"file_id": sa.bindparam("file")})
 )
 _REFRESH_FIRST = (
     sa.update(transfers)
@@ -148,7 +148,7 @@ def _sort(connection: sa.Connection, keys: _Names) -> _Sorted:
         then = Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns)
         if then.same_content(storable(arrival.fingerprint)):
             found.known[first.state if first else State.WAITING] += 1
-        elif all(copy.state is State.WAITING for copy in mine):
+        elif all(copy.state is State.WAITING and copy.promised is None for copy in mine):
             found.refreshed.append((arrival, row.id))
         else:
             found.fresh.append((key, arrival, row.version + 1))
@@ -157,8 +157,15 @@ def _sort(connection: sa.Connection, keys: _Names) -> _Sorted:
 
 
 def _orphans(copies: Sequence[Any]) -> list[Any]:
-    """Copies that never will be: those straight from the source that are not done, and all downstream of them."""
-    orphans = [copy for copy in copies if copy.upstream is None and copy.state is not State.DONE]
+    """Copies that never will be: those straight from the source that are not done, and all downstream of them. But
+    what was promised may stand under its final name already, and then it is done; its next claim finds out."""
+    orphans = [
+        copy
+        for copy in copies
+        if copy.upstream is None
+        and copy.state is not State.DONE
+        and not (copy.state is State.WAITING and copy.promised)
+    ]
     for orphan in orphans:  # grows while it is walked
         orphans += [copy for copy in copies if copy.upstream == orphan.destination]
     return orphans

@@ -59,7 +59,7 @@ class MemoryLedger:
                 old = self._rows.latest.get((arrival.source, arrival.key))
                 if old is not None and old.arrival.fingerprint.same_content(arrival.fingerprint):
                     known[old.first.state] = known.get(old.first.state, 0) + 1
-                elif old is not None and all(t.state is State.WAITING for t in old.transfers):
+                elif old is not None and all(t.state is State.WAITING and not t.promised for t in old.transfers):
                     self._refresh(old, arrival)
                     refreshed += 1
                 else:
@@ -93,20 +93,21 @@ class MemoryLedger:
         self._event(row, Step.ADMITTED)
 
     def _refresh(self, row: ArrivalRow, arrival: Arrival) -> None:
-        """A claim on the old content is fenced off and its promise forgotten: were it kept, what was published of the
-        old content could be taken for the new."""
+        """A claim on the old content is fenced off: it has promised nothing yet, and now never will."""
         row.arrival = arrival
         for transfer in row.transfers:
-            transfer.path, transfer.promised = arrival.path, None
+            transfer.path = arrival.path
             if transfer.upstream is None:
                 transfer.size = arrival.fingerprint.size
             transfer.free()
         self._event(row, Step.REFRESHED)
 
     def _supersede(self, old: ArrivalRow) -> None:
-        """The old content is gone from the source: what has no first copy will never have one."""
+        """The old content is gone from the source: what has no first copy will never have one. But what was promised
+        may stand under its final name already, and then it is done; its next claim finds out."""
         for first in old.transfers:
-            if first.upstream is None and first.state is not State.DONE:
+            promised = first.state is State.WAITING and first.promised
+            if first.upstream is None and first.state is not State.DONE and not promised:
                 for transfer in (first, *first.downstream()):
                     if transfer.state in (State.WAITING, State.QUARANTINED):
                         self._step(transfer, Step.SUPERSEDED)
