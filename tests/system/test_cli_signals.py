@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM: within five seconds, at any moment, with everything to be resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.system.cli_kit import Bench, interrupt, until
+
+
+@pytest.fixture
+def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
+    (tmp_path / "src").mkdir()
+    return Bench(tmp_path, skystow_bin)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_while_copying_everything_is_resumable(bench: Bench, number: int, code: int) -> None:
+    for n in range(8):
+        bench.write(f"f{n}", os.urandom(500_000))
+    process = bench.start("archive", "src", "dst", "--bwlimit", "1MB/s", "--streams", "1", "--json")
+    until(lambda: any(bench.dst.glob("f*")), process)
+    ended, took, _, _ = interrupt(process, number)
+    assert ended == code
+    assert took < 5
+    done = len(list(bench.dst.glob("f*")))
+    assert done < 8
+    numbers = bench.archive()
+    assert (numbers["already"], numbers["archived"]) == (done, 8 - done)
+    for n in range(8):
+        (copy,) = bench.json("trace", "dst", f"f{n}")["copies"]
+        assert (copy["attempts"], copy["state"]) == (0, "done")
+        assert (bench.dst / f"f{n}").read_bytes() == (bench.src / f"f{n}").read_bytes()
+    assert list((bench.dst / ".skystow" / "staging").iterdir()) == []
+
+
+def test_follow_takes_what_comes_until_it_is_interrupted(bench: Bench) -> None:
+    process = bench.start("archive", "src", "dst", "--follow", "--quiet")
+    bench.write(".writing")
+    until(lambda: (bench.dst / ".skystow" / "ledger.db").exists(), process)
+    bench.write("x.tmp")
+    os.rename(bench.src / ".writing", bench.src / "moved-in.fits")
+    until((bench.dst / "moved-in.fits").exists, process)
+    ended, took, _, _ = interrupt(process)
+    assert ended == 130
+    assert took < 5
+    assert not (bench.dst / "x.tmp").exists()
+
+
+HANGS = """
+import sys, time
+from skystow.cli.exits import conduct
+def body(halt):
+    print("at work", flush=True)
+    time.sleep(600)
+    return 0
+conduct(body, graceful=True)
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
+    process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    ended, took, _, _ = interrupt(process, signal.SIGTERM)
+    assert ended == 143
+    assert took < 5
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    ended, took, _, _ = interrupt(process)
+    assert ended == 130
+    assert took < 1
