@@ -26,12 +26,17 @@ __all__ = ["SqlLedger", "open_ledger", "upgrade"]
 _DEFAULT_POLICY = RetryPolicy()
 
 
-def open_ledger(url: str, *, worker: Worker, clock: Clock, policy: RetryPolicy = _DEFAULT_POLICY) -> SqlLedger:
-    """The ledger at `url` (`sqlite:////full/path`), made where there is none; `policy` judges abandoned files.
+def open_ledger(
+    url: str, *, worker: Worker, clock: Clock, policy: RetryPolicy = _DEFAULT_POLICY, outbox: bool = True
+) -> SqlLedger:
+    """The ledger at `url` (`sqlite:////full/path`), made where there is none; `policy` judges abandoned files. Where
+    nobody will be told, `outbox` is False and no notices are written.
 
     Raises `LedgerUnusable`, `SchemaMismatch`, `ConfigError`, `PlaceFault` (place "ledger").
     """
-    return SqlLedger(open_database(url, clock), worker, policy)
+    database = open_database(url, clock)
+    database.outbox = outbox
+    return SqlLedger(database, worker, policy)
 
 
 class SqlLedger:

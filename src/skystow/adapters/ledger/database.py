@@ -31,11 +31,13 @@ _ME = sa.select(workers.c.id).where(*(workers.c[name] == sa.bindparam(name) for 
 
 @dataclass
 class Database:
-    """`path` is the file of an SQLite ledger, None for a server's. Safe from any thread."""
+    """`path` is the file of an SQLite ledger, None for a server's; `outbox`: whether anybody is to be told of
+    verdicts. Safe from any thread."""
 
     engine: sa.Engine
     clock: Clock
     path: bytes | None
+    outbox: bool = True
     _turn: AbstractContextManager[object] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -62,8 +62,9 @@ _SENT = sa.update(notices).where(notices.c.id == sa.bindparam("notice")).values(
 class Log:
     """Writes events and notices within a transaction of somebody else, at one time, for one worker."""
 
-    def __init__(self, connection: sa.Connection, at: int, worker_id: int) -> None:
-        self.connection, self.at, self.worker_id = connection, at, worker_id
+    def __init__(self, database: Database, connection: sa.Connection, worker_id: int) -> None:
+        self.connection, self.worker_id = connection, worker_id
+        self.at, self.outbox = database.now(connection), database.outbox
 
     def claim(self, token: str) -> None:
         self.connection.execute(_OF_TOKEN, self._common(Step.CLAIMED) | {"token": token, "said": None})
@@ -86,6 +87,8 @@ class Log:
 
     def announce(self, step: Step, ids: Iterable[int], text: str | None = None) -> None:
         """A notice for each transfer, in the transaction of what it tells; without a text, with its last error."""
+        if not self.outbox:
+            return
         said = None if text is None else plain(text)
         for some in chunks(ids):
             told = {"at": self.at, "step": step.value, "said": said, "ids": some}

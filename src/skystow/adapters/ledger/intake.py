@@ -97,7 +97,7 @@ def admit(
     admitted = refreshed = 0
     if any(unsettled):
         with database.writing() as connection:
-            log = Log(connection, database.now(connection), worker_id)
+            log = Log(database, connection, worker_id)
             for names in unsettled:
                 found = _sort(connection, names)
                 _write_fresh(connection, log, found.fresh, ordered)

@@ -130,7 +130,7 @@ def claim(
             return []
     with database.writing() as connection:
         now = database.now(connection)
-        log = Log(connection, now, worker_id)
+        log = Log(database, connection, worker_id)
         _abandon(connection, log, policy, connection.execute(EXPIRED, which | {"now": now}).all())
         connection.execute(WAKE, which | {"now": now})
         chosen = _batch(connection.execute(CANDIDATES, which | {"most": files}).all(), size)
@@ -236,7 +236,7 @@ def reclaim(database: Database, worker_id: int, policy: RetryPolicy, alive: Call
     if not dead:
         return 0
     with database.writing() as connection:
-        log = Log(connection, database.now(connection), worker_id)
+        log = Log(database, connection, worker_id)
         left = connection.execute(_OF_DEAD, {"dead": dead}).all()
         _abandon(connection, log, policy, left)
     return len(left)

@@ -57,7 +57,7 @@ def _block(connection: sa.Connection, ids: Sequence[int]) -> None:
 def requeue(database: Database, worker_id: int, copies: Sequence[Copy]) -> int:
     """See `Ledger.requeue`."""
     with database.writing() as connection:
-        log, rows = Log(connection, database.now(connection), worker_id), _lawful(connection, copies, Step.REQUEUED)
+        log, rows = Log(database, connection, worker_id), _lawful(connection, copies, Step.REQUEUED)
         for some in chunks(row.id for row in rows):
             connection.execute(_REQUEUE, {"ids": some})
             _block(connection, some)
@@ -68,7 +68,7 @@ def requeue(database: Database, worker_id: int, copies: Sequence[Copy]) -> int:
 def ignore(database: Database, worker_id: int, copies: Sequence[Copy], reason: str) -> int:
     """See `Ledger.ignore`."""
     with database.writing() as connection:
-        log, rows = Log(connection, database.now(connection), worker_id), _lawful(connection, copies, Step.IGNORED)
+        log, rows = Log(database, connection, worker_id), _lawful(connection, copies, Step.IGNORED)
         for some in chunks(row.id for row in rows):
             connection.execute(_IGNORE, {"ids": some})
         log.transfers(Step.IGNORED, [row.id for row in rows], reason)
@@ -78,7 +78,7 @@ def ignore(database: Database, worker_id: int, copies: Sequence[Copy], reason: s
 def renumber(database: Database, worker_id: int, copy: Copy, path: PurePosixPath) -> None:
     """See `Ledger.renumber`."""
     with database.writing() as connection:
-        log = Log(connection, database.now(connection), worker_id)
+        log = Log(database, connection, worker_id)
         for row in _lawful(connection, [copy], Step.RENUMBERED):
             verdicts.move(connection, log, row.id, row.arrival_id, path, "")
             connection.execute(_WAIT, {"ids": [row.id]})
@@ -88,7 +88,7 @@ def renumber(database: Database, worker_id: int, copy: Copy, path: PurePosixPath
 def audited(database: Database, worker_id: int, copy: Copy, step: Step, text: str) -> None:
     """See `Ledger.audited`."""
     with database.writing() as connection:
-        log = Log(connection, database.now(connection), worker_id)
+        log = Log(database, connection, worker_id)
         for row in _lawful(connection, [copy], step):
             log.transfers(step, [row.id], text, digests=True)
             if step is Step.VERIFIED:
@@ -100,6 +100,6 @@ def audited(database: Database, worker_id: int, copy: Copy, step: Step, text: st
 def retired(database: Database, worker_id: int, dossier: Dossier) -> None:
     """See `Ledger.retired`."""
     with database.writing() as connection:
-        log = Log(connection, database.now(connection), worker_id)
+        log = Log(database, connection, worker_id)
         connection.execute(_RETIRED, {"arrival": dossier.id, "now": log.at})
         log.arrivals(Step.RETIRED, [dossier.id])

@@ -108,7 +108,7 @@ def settle(database: Database, worker_id: int, verdicts: Mapping[Work, Verdict])
         return set()
     with database.writing() as connection:
         ours = fenced(connection, verdicts)
-        log = Log(connection, database.now(connection), worker_id)
+        log = Log(database, connection, worker_id)
         write(connection, log, [(row, verdicts[work]) for work, row in ours.items()])
     return set(ours)
 
