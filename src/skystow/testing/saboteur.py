@@ -4,14 +4,16 @@
 
 A durable act is a call that changes a disk or makes a change durable: mkdir, open(O_CREAT), write, chmod, utime, fsync,
 syncfs, link, rename, unlink, rmdir, and each commit of a transaction that changed something. They are numbered from 0
-in the order in which the process makes them, and named `link a.fits`, `commit`, ….
+in the order in which the process makes them, and named `link a.fits`, `fsync directory`, `commit`, ….
 
 The plan is a JSON object; each key is optional:
 
     count    a file to which the acts are written, one per line, when the program ends
     kill     {"at": N, "when": "before"|"after"}          SIGKILL to ourselves; "act": "link" counts only those acts
     freeze   the same keys; SIGSTOP: the test does something, then SIGCONT
-    without  ["fsync", …]                                  acts that are left out, as a careless programmer would
+    without  ["fsync", …]                                  acts that are left out, as a careless programmer would:
+             all of a kind ("syncfs"), of one sort ("fsync file", "fsync directory"), one ("fsync #2": the third), or
+             "ledger sync", which leaves the ledger's own syncs out
     clock    {"at": N, "seconds": -3600}                   the wall clock jumps at that act
     lease    2.0                                           seconds, instead of 60: a test cannot wait so long
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 import threading
 from collections import Counter
@@ -29,8 +32,11 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
+from skystow.adapters import syscalls
 from skystow.adapters.clock import SystemClock
 from skystow.engine import deliver
 from skystow.service import pump
@@ -59,23 +65,24 @@ class Saboteur:
             return int(self._act("open", _name(path), lambda: plain_open(path, flags, *args, **named)))
 
         os.open = opened
-        for module in list(sys.modules.values()):
-            if getattr(module, "__name__", "").startswith("skystow.adapters"):
-                for name in ("syncfs", "rename_noreplace"):
-                    if hasattr(module, name):
-                        setattr(module, name, self._around(name, getattr(module, name)))
+        # Modules that are imported later take them from `syscalls`; the others have them already.
+        for name in ("syncfs", "rename_noreplace"):
+            plain = getattr(syscalls, name)
+            stand_in = self._around(name, plain)
+            for module in list(sys.modules.values()):
+                if getattr(module, name, None) is plain:
+                    setattr(module, name, stand_in)
         self._watch_commits()
         self._hold_the_clock()
+        if "ledger sync" in self.plan.get("without", ()):
+            event.listen(Engine, "connect", _unsynced)
         if "lease" in self.plan:
-            deliver.LEASE = pump.LEASE = self.plan["lease"]
+            vars(deliver)["LEASE"] = vars(pump)["LEASE"] = self.plan["lease"]
 
     def _around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(call)
         def stand_in(*args: Any, **named: Any) -> Any:
-            # The last argument that names something: link(source, FINAL), unlink(NAME), mkdir(NAME).
-            names = [_name(arg) for arg in args if isinstance(arg, str | bytes)]
-            label = names[-1] if names and name != "write" else ""
-            return self._act(name, label, lambda: call(*args, **named))
+            return self._act(name, _label(name, args), lambda: call(*args, **named))
 
         return stand_in
 
@@ -85,7 +92,8 @@ class Saboteur:
             self.acts.append(f"{kind} {label}".strip())
             self.kinds[kind] += 1
         self._strike("before", kind, at, at_kind)
-        done = None if kind in self.plan.get("without", ()) else call()
+        left_out = {kind, f"{kind} {label}", f"{kind} #{at_kind}"}.intersection(self.plan.get("without", ()))
+        done = None if left_out else call()
         self._strike("after", kind, at, at_kind)
         return done
 
@@ -101,7 +109,8 @@ class Saboteur:
             self.skew = timedelta(seconds=jump["seconds"])
 
     def _watch_commits(self) -> None:
-        plain, seen = DefaultDialect.do_commit, dict[int, int]()
+        dialects: Any = DefaultDialect
+        plain, seen = dialects.do_commit, dict[int, int]()
 
         def do_commit(dialect: DefaultDialect, connection: Any) -> None:
             driver = connection.driver_connection
@@ -112,15 +121,17 @@ class Saboteur:
             seen[id(driver)] = changes or 0
             self._act("commit", "", lambda: plain(dialect, connection))
 
-        DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
+        dialects.do_commit = do_commit
 
     def _hold_the_clock(self) -> None:
-        plain = SystemClock.now
+        clocks: Any = SystemClock
+        plain = clocks.now
 
         def now(clock: SystemClock) -> datetime:
-            return plain(clock) + self.skew
+            read: datetime = plain(clock)
+            return read + self.skew
 
-        SystemClock.now = now  # type: ignore[method-assign]
+        clocks.now = now
 
     def write_count(self) -> None:
         if path := self.plan.get("count"):
@@ -128,13 +139,30 @@ class Saboteur:
                 out.writelines(f"{act}\n" for act in self.acts)
 
 
+def _label(kind: str, args: tuple[Any, ...]) -> str:
+    """The last argument that names something: link(source, FINAL), unlink(NAME); of an fsync, what is synced."""
+    if kind == "fsync":
+        return "directory" if stat.S_ISDIR(os.fstat(args[0]).st_mode) else "file"
+    names = [_name(arg) for arg in args if isinstance(arg, str | bytes)]
+    return names[-1] if names and kind != "write" else ""
+
+
+def _unsynced(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
 def _name(path: Any) -> str:
     return os.fsdecode(path).rpartition("/")[2] if isinstance(path, str | bytes) else ""
 
 
 def main() -> None:
-    saboteur = Saboteur(json.loads(sys.argv[1]))
-    sys.argv = ["skystow", *sys.argv[2:]]
+    sabotage(json.loads(sys.argv[1]), sys.argv[2:])
+
+
+def sabotage(plan: dict[str, Any], arguments: list[str]) -> None:
+    """Run the program with these arguments; it ends this process."""
+    saboteur = Saboteur(plan)
+    sys.argv = ["skystow", *arguments]
     saboteur.install()
     from skystow.cli import main as program
 
