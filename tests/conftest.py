@@ -58,7 +58,7 @@ def unprivileged() -> Unprivileged:
     prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"] if os.geteuid() == 0 else []
 
     def run(argv: Sequence[str | os.PathLike[str]], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        command = [*prefix, *map(os.fspath, argv)]
+        command = [*prefix, *(os.fspath(word) for word in argv)]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run

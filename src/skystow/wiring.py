@@ -104,10 +104,10 @@ def build(site: Site) -> Iterator[House]:
 
     clock = SystemClock()
     origins = {each.name: LocalTree(each.root, place=each.name, marker=each.marker) for each in site.sources}
-    destinations = {each.name: LocalTree(each.root, place=each.name) for each in site.destinations}
+    destinations = {each.name: LocalTree(each.root, place=each.name, marker=each.marker) for each in site.destinations}
     stores = {each.name: _store(each, destinations, origins) for each in site.destinations}
     policy = site.retry.policy()
-    with _ledger(_ledger_url(site), clock, policy) as ledger:
+    with _ledger(_ledger_url(site), clock, policy, outbox=site.journal is not None) as ledger:
         sources = {each.name: _source(each, origins[each.name], site.archive, clock) for each in site.sources}
         roots = {each.name: each.root for each in (*site.sources, *site.destinations)}
         for name, root in roots.items():
@@ -202,10 +202,12 @@ def _ledger_url(site: Site) -> str:
     """The site's ledger; by default it lives in the first destination."""
     if site.ledger is not None:
         return site.ledger
-    root = site.destinations[0].root
-    if not os.path.isdir(root):
+    first = site.destinations[0]
+    root = first.root
+    proven = os.path.lexists(os.path.join(root, first.marker)) if first.marker else True
+    if not os.path.isdir(root) or not proven:
         raise OperatorFault(
-            f"the ledger is to live in {shown(root)}, which is not there",
+            f"the ledger is to live in {shown(root)}, which is not there{'' if proven else ' (its marker is not)'}",
             remedy="make or mount that directory, or say ledger: sqlite:////somewhere/else.db in the site file",
         )
     return _home(root)
@@ -293,7 +295,8 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
     url = existing_ledger(place, ledger_url)
     clock, site = SystemClock(), None if os.path.isdir(place) else load(place)
     policy = site.retry.policy() if site else RetryPolicy(first=0.5, factor=2.0)
-    with _ledger(url, clock, policy) as ledger:
+    journal = site is not None and site.journal is not None
+    with _ledger(url, clock, policy, outbox=journal) as ledger:
         roots = dict(ledger.places())
         if site is None:
             names = {count.route.destination for count in ledger.counts()} | {ARCHIVE}
@@ -303,7 +306,8 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
         else:
             names = {each.name for each in site.destinations}
             roots |= {each.name: each.root for each in (*site.sources, *site.destinations)}
-        trees = {name: LocalTree(root, place=name) for name, root in roots.items()}
+        markers = {each.name: each.marker for each in (*site.sources, *site.destinations)} if site else {}
+        trees = {name: LocalTree(root, place=name, marker=markers.get(name)) for name, root in roots.items()}
         yield House(
             ledger=ledger,
             clock=clock,
@@ -344,11 +348,11 @@ def upgrade(url: str) -> tuple[str | None, str]:
 
 
 @contextmanager
-def _ledger(url: str, clock: Clock, policy: RetryPolicy) -> Iterator[Ledger]:
+def _ledger(url: str, clock: Clock, policy: RetryPolicy, *, outbox: bool = False) -> Iterator[Ledger]:
     from skystow.adapters.ledger import open_ledger
     from skystow.adapters.process import this_worker
 
-    ledger = open_ledger(url, worker=this_worker(), clock=clock, policy=policy)
+    ledger = open_ledger(url, worker=this_worker(), clock=clock, policy=policy, outbox=outbox)
     try:
         yield ledger
     finally:
@@ -368,6 +372,7 @@ def _home(root: str) -> str:
 def _make(directory: str) -> None:
     try:
         os.mkdir(os.fsencode(directory))
+        _sync(os.path.dirname(os.path.abspath(directory)))
     except FileExistsError:
         if not os.path.isdir(directory):
             raise ConfigError(f"{shown(directory)} is not a directory", remedy="move it out of the way") from None
@@ -376,3 +381,12 @@ def _make(directory: str) -> None:
             f"cannot make the directory {shown(directory)}: {(error.strerror or str(error)).lower()}",
             remedy="give the user that skystow runs as permission, or choose another destination",
         ) from error
+
+
+def _sync(directory: str) -> None:
+    """A new directory is only there for good once the one above is synced."""
+    descriptor = os.open(os.fsencode(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.dialects import mysql, postgresql
 
 from skystow.adapters.ledger import SqlLedger, open_ledger, queue, schema, sqlite, upgrade
 from skystow.adapters.ledger.database import Database
@@ -72,7 +71,9 @@ class TestSchema:
     def test_head_is_the_last_migration(self) -> None:
         assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == schema.HEAD
 
-    @pytest.mark.parametrize("dialect", [mysql.dialect(), postgresql.dialect()], ids=lambda d: d.name)
+    @pytest.mark.parametrize(
+        "dialect", [sa.make_url(f"{name}://").get_dialect()() for name in ("mysql", "postgresql")], ids=lambda d: d.name
+    )
     def test_servers_have_words_for_it(self, dialect: sa.Dialect) -> None:
         for table in schema.metadata.sorted_tables:
             assert "CREATE TABLE" in str(sa.schema.CreateTable(table).compile(dialect=dialect))
@@ -352,6 +353,7 @@ class TestPlans:
         values = {"whence": "camera", "whither": "archive", "now": 1, "most": 10}
         compiled = statement.compile(dialect=database.engine.dialect)
         named = {**compiled.params, **values}
-        ordered = tuple(0 if isinstance(named[key], State) else named[key] for key in compiled.positiontup)
+        names: list[str] = vars(compiled)["positiontup"]
+        ordered = tuple(0 if isinstance(named[key], State) else named[key] for key in names)
         with database.reading() as connection:
             return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", ordered)]

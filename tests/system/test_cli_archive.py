@@ -210,7 +210,7 @@ def test_a_terminal_has_a_bar_and_elsewhere_there_are_lines(bench: Bench) -> Non
     for n in range(4):
         bench.write(f"f{n}", bytes(500_000))
     ours, theirs = os.openpty()
-    command = [bench.program, "archive", "src", "dst", "--bwlimit", "1MB/s"]
+    command = [str(bench.program), "archive", "src", "dst", "--bwlimit", "1MB/s"]
     process = subprocess.Popen(command, cwd=bench.here, stdout=subprocess.PIPE, stderr=theirs, text=True)
     os.close(theirs)
     drawn = b""

@@ -184,7 +184,12 @@ def test_a_stop_puts_back_what_was_under_way() -> None:
         raise Stopped("asked")
 
     house.acts["prove"] = wait_there
-    threading.Thread(target=lambda: reached.wait(5) and house.halt.set()).start()
+
+    def stop_it() -> None:
+        assert reached.wait(5)
+        house.halt.set()
+
+    threading.Thread(target=stop_it).start()
     assert house.run(once=False) is Ending.STOPPED
     assert house.ledger.live_tokens() == set()
     house.acts.clear()

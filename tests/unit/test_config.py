@@ -334,4 +334,4 @@ def test_rates_percentages_and_modes() -> None:
 def test_a_site_cannot_be_changed() -> None:
     site: Site = read(LEAST, directory="/")
     with pytest.raises(ValueError, match="frozen"):
-        site.archive = "other"  # type: ignore[misc]
+        setattr(site, "archive", "other")  # noqa: B010

@@ -58,6 +58,10 @@ Identity = Annotated[str, StringConstraints(min_length=1)] | Annotated[int, Fiel
 """A user or group by name or number; None: whoever runs skystow."""
 
 
+Marker = Annotated[str, StringConstraints(min_length=1)]
+"""A path below a root that proves that the right disk is mounted there."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -75,7 +79,7 @@ class Directory(Section):
     name: Name
     kind: Literal["directory"]
     root: Path
-    marker: Annotated[str, StringConstraints(min_length=1)] | None = None
+    marker: Marker | None = None
     layout: Template = Field(default_factory=lambda: Layout("{relative_path}"))
     quiet_for: Seconds = 10.0
     finished_on: Literal["quiet", "close"] = "quiet"
@@ -98,6 +102,7 @@ class Copies(Section):
 
     name: Name
     root: Path
+    marker: Marker | None = None
     streams: Annotated[Count, Field(le=64)] = 2
     batch: Batch = Batch()
     sync: Literal["auto", "fsync", "syncfs"] = "auto"
