@@ -12,6 +12,7 @@ import resource
 import stat as stat_bits
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from skystow.adapters.blame import Side, blame
@@ -44,6 +45,7 @@ class Directory:
 Maker = Callable[[Directory, bytes], None]
 
 
+@lru_cache(maxsize=16_384)
 def held(path: PurePosixPath) -> tuple[bytes, bytes]:
     """A path from outside as (parent, name), both relative to the root; raises `BadName` if it could lead out."""
     raw = path_bytes(path)

@@ -15,7 +15,8 @@ Every line may be killed and the whole run again: same result, no second copy. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 
@@ -281,8 +282,9 @@ class _Delivery:
                 if self.stop.wait(pause):
                     raise
                 pause = min(10.0, pause * 2)
-        each = (_counted(verdict) if work in effective else Tally(lost=1) for work, verdict in verdicts.items())
-        self.tell(sum(each, Tally()))
+        self.tell(_counted(verdict for work, verdict in verdicts.items() if work in effective))
+        if lost := len(verdicts) - len(effective):
+            self.tell(Tally(lost=lost))
 
     def _salvage(self) -> None:
         """A place failed under us. What is proven already may still be published; if not, it is put back too."""
@@ -300,16 +302,16 @@ class _Delivery:
         self._settle()
 
 
-def _counted(verdict: Verdict) -> Tally:
-    match verdict:
-        case Delivered(receipt, already):
-            return Tally(delivered=1, already=int(already), bytes=receipt.size)
-        case Quarantined(fault):
-            conflict = int(fault.code == Conflict.code)
-            return Tally(conflicts=conflict, quarantined=1 - conflict)
-        case Retry():
-            return Tally(retried=1)
-        case Held():
-            return Tally(held=1)
-        case Renumbered():
-            return Tally(retried=1)
+def _counted(verdicts: Iterable[Verdict]) -> Tally:
+    numbers: Counter[str] = Counter()
+    for verdict in verdicts:
+        match verdict:
+            case Delivered(receipt, already):
+                numbers.update(delivered=1, already=int(already), bytes=receipt.size)
+            case Quarantined(fault):
+                numbers["conflicts" if fault.code == Conflict.code else "quarantined"] += 1
+            case Retry() | Renumbered():
+                numbers["retried"] += 1
+            case Held():
+                numbers["held"] += 1
+    return Tally(**numbers)
