@@ -305,7 +305,10 @@ class Ledger(Protocol):
 
     def settle(self, verdicts: Mapping[Work, Verdict]) -> set[Work]:
         """States, events, notices; returns those that took effect. Delivered wakes the transfers downstream of it and
-        sets the arrival's fingerprint to the receipt's."""
+        sets the arrival's fingerprint to the receipt's.
+
+        Safe to repeat, for an answer can be lost: a verdict of the same kind that the same claim settled before, and
+        nobody since, has taken effect and changes nothing more."""
         ...
 
     def next_wake(self, route: Route) -> float | None:

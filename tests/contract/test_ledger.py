@@ -1,4 +1,4 @@
-"""The ledgers against their contract. Another database is another URL in `URLS`."""
+"""The ledgers against their contract: in memory, and in SQL on each database."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from skystow.model.records import Worker
 from skystow.ports import Clock, Ledger
 from skystow.testing.ledger_contract import LedgerContract
 from skystow.testing.ledger_kit import Opener
+from tests.servers import EmptyLedger
 
-URLS = ["sqlite:///{tmp_path}/ledger.sqlite"]
+URLS = ["sqlite", "mariadb", "postgres"]
 
 
 class TestMemory(LedgerContract):
@@ -27,13 +28,21 @@ class TestMemory(LedgerContract):
         return make
 
 
-@pytest.mark.parametrize("url", URLS, ids=lambda url: url.split(":")[0])
+@pytest.mark.parametrize("kind", URLS)
 class TestSql(LedgerContract):
     @pytest.fixture
-    def make(self, url: str, tmp_path: Path) -> Opener:
+    def url(self, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path}/ledger.sqlite"
+        empty: EmptyLedger = request.getfixturevalue(f"{kind}_ledger")
+        return empty()
+
+    @pytest.fixture
+    def make(self, url: str) -> Opener:
         from skystow.adapters.ledger import open_ledger
 
         def make(*, worker: Worker, clock: Clock) -> Ledger:
-            return open_ledger(url.format(tmp_path=tmp_path), worker=worker, clock=clock)
+            # The contract's time stands still until a test says so: no server's does.
+            return open_ledger(url, worker=worker, clock=clock, hosts_clock=True)
 
         return make

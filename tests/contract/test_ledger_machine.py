@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from skystow.adapters.memory import ManualClock, MemoryLedger
 from skystow.model.records import Worker
 from skystow.ports import Clock, Ledger
 from skystow.testing.ledger_kit import ANNA, Opener
 from skystow.testing.ledger_machine import LedgerMachine
+from tests.servers import EmptyLedger
 
 
 @contextmanager
@@ -52,6 +55,18 @@ def in_sqlite() -> Iterator[Opener]:
         yield make
 
 
+@contextmanager
+def on_server(empty: EmptyLedger) -> Iterator[Opener]:
+    from skystow.adapters.ledger import open_ledger
+
+    url = empty()
+
+    def make(*, worker: Worker, clock: Clock) -> Ledger:
+        return open_ledger(url, worker=worker, clock=clock, hosts_clock=True)
+
+    yield make
+
+
 class MemoryMachine(LedgerMachine):
     house = staticmethod(in_memory)
 
@@ -65,3 +80,13 @@ TestMemory.settings = settings(max_examples=200, stateful_step_count=40)
 
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(max_examples=50, stateful_step_count=30)
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "postgres"])
+def test_servers(kind: str, request: pytest.FixtureRequest) -> None:
+    empty: EmptyLedger = request.getfixturevalue(f"{kind}_ledger")
+
+    class ServerMachine(LedgerMachine):
+        house = staticmethod(partial(on_server, empty))
+
+    run_state_machine_as_test(ServerMachine, settings=settings(max_examples=12, stateful_step_count=25))

@@ -97,6 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.promised: dict[int, str] = {}
         self.spent: Counter[int] = Counter()
         self.abandoned: Counter[int] = Counter()
+        self.settled: dict[int, tuple[Work, type]] = {}
         self.upstream: dict[int, int | None] = {}
         self.arrivals: list[int] = []
         self.done: set[int] = set()
@@ -317,8 +318,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _settle(self, verdicts: dict[Work, Verdict]) -> None:
         ours = self._ours(verdicts)
-        assert self.desk.ledger.settle(verdicts) == ours
+        repeated = {w for w, v in verdicts.items() if self.settled.get(w.id) == (w, type(v))} - ours
+        assert self.desk.ledger.settle(verdicts) == ours | repeated
         for work in ours:
+            self.settled[work.id] = work, type(verdicts[work])
             self.spent[work.id] += isinstance(verdicts[work], SPENDING)
             if isinstance(verdicts[work], Renumbered):
                 self.promised.pop(work.id, None)

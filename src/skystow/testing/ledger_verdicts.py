@@ -230,6 +230,45 @@ class Verdicts:
         assert states == [State.DONE, waits, waits, State.QUARANTINED, waits]
         assert [desk.copy(n).attempts for n in "abcde"] == [0, 1, 0, 1, 0]
 
+    @pytest.mark.parametrize("way", ["delivered", "retry", "held", "stopped", "quarantined", "renumbered"])
+    def test_a_verdict_whose_answer_was_lost_is_said_again(self, desk: Desk, way: str) -> None:
+        """The commit was done, the connection died: it took effect, once."""
+        desk.admit("a", to=CHAIN)
+        work = desk.one()
+        verdict: Verdict = {
+            "delivered": Delivered(receipt_for(work)),
+            "retry": Retry(BROKEN, 5),
+            "held": Held(AWAY),
+            "stopped": Held(None),
+            "quarantined": Quarantined(BROKEN),
+            "renumbered": Renumbered(BROKEN, PurePosixPath("data/a.1")),
+        }[way]
+        assert desk.ledger.settle({work: verdict}) == {work}
+        before, told = desk.dossier("a"), desk.ledger.notices(limit=9)
+        assert desk.ledger.settle({work: verdict}) == desk.ben.settle({work: verdict}) == {work}
+        assert (desk.dossier("a"), desk.ledger.notices(limit=9)) == (before, told)
+
+    def test_only_the_same_verdict_of_the_same_claim_is_a_repetition(self, desk: Desk) -> None:
+        desk.admit(*"ab")
+        a, b = desk.claim()
+        desk.retry(a, after=5)
+        assert desk.ledger.settle({a: Delivered(receipt_for(a)), b: Delivered(receipt_for(b))}) == {b}
+        desk.forget_lease()
+        again = desk.one()
+        assert desk.ledger.settle({a: Retry(BROKEN, 5)}) == {a}  # while the next claim works on it
+        desk.deliver([again])
+        assert desk.ledger.settle({a: Retry(BROKEN, 5)}) == set()
+        assert desk.copy("a").attempts == 1
+
+    def test_a_verdict_for_deaths_is_not_that_of_the_dead(self, desk: Desk) -> None:
+        desk.admit("a")
+        for _ in range(3):
+            dead = desk.one()
+            desk.forget_lease()
+        assert desk.claim() == []
+        assert desk.copy("a").attempts == 1
+        assert desk.ledger.settle({dead: Retry(BROKEN, 5)}) == set()
+
     def test_nothing_to_settle(self, desk: Desk) -> None:
         assert desk.ledger.settle({}) == desk.ledger.promise({}, seconds=1) == desk.ledger.renew([], seconds=1) == set()
 

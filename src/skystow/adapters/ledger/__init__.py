@@ -1,7 +1,7 @@
-"""The ledger in SQL: implements `skystow.ports.Ledger` on SQLite (and, by a URL, on servers later).
+"""The ledger in SQL: implements `skystow.ports.Ledger` on SQLite, MariaDB, MySQL and PostgreSQL.
 
 open        is it a ledger that we can use? refusals, migrations
-database    transactions, the clock, whose fault an error is; `sqlite` is what only SQLite needs
+database    transactions, the clock, whose fault an error is; `sqlite`, `servers`: what only they need
 intake      admit                          queue      claim, renew, promise, reclaim
 verdicts    settle                         repair     what operators and audits write down
 inquiry     the windows                    events     the log, and the outbox
@@ -27,15 +27,23 @@ _DEFAULT_POLICY = RetryPolicy()
 
 
 def open_ledger(
-    url: str, *, worker: Worker, clock: Clock, policy: RetryPolicy = _DEFAULT_POLICY, outbox: bool = True
+    url: str,
+    *,
+    worker: Worker,
+    clock: Clock,
+    policy: RetryPolicy = _DEFAULT_POLICY,
+    outbox: bool = True,
+    hosts_clock: bool = False,
 ) -> SqlLedger:
-    """The ledger at `url` (`sqlite:////full/path`), made where there is none; `policy` judges abandoned files. Where
-    nobody will be told, `outbox` is False and no notices are written.
+    """The ledger at `url` (`sqlite:////full/path`, or a server's: see `servers`), made where there is none; `policy`
+    judges abandoned files. Where nobody will be told, `outbox` is False and no notices are written.
+
+    Of a server its own clock tells the time, whatever `clock` says; `hosts_clock` is for tests, see `Database`.
 
     Raises `LedgerUnusable`, `SchemaMismatch`, `ConfigError`, `PlaceFault` (place "ledger").
     """
     database = open_database(url, clock)
-    database.outbox = outbox
+    database.outbox, database.hosts_clock = outbox, hosts_clock
     return SqlLedger(database, worker, policy)
 
 
@@ -71,6 +79,8 @@ class SqlLedger:
         return verdicts.settle(self._database, self._me, verdicts_)
 
     def next_wake(self, route: Route) -> float | None:
+        if self._database.doubtful:
+            queue.free_doubtful(self._database, self._me)
         return queue.next_wake(self._database, route)
 
     # start

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from skystow.adapters.ledger import sqlite
+from skystow.adapters.ledger import faults, servers, sqlite
 from skystow.adapters.ledger.schema import workers
 from skystow.adapters.ledger.values import micros
-from skystow.errors import ConfigError, SkystowError, Unreachable
+from skystow.errors import SkystowError, Unreachable
 from skystow.model.records import Worker
 from skystow.ports import Clock
 
-_SERVER_TIME = {
-    "postgresql": "SELECT clock_timestamp() AT TIME ZONE 'UTC'",
-    "mysql": "SELECT UTC_TIMESTAMP(6)",
-    "mariadb": "SELECT UTC_TIMESTAMP(6)",
-}
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRIES = 10
+"""How often a transaction is begun that gave way to others."""
 
 _WORKER = [f.name for f in fields(Worker)]
 _ME = sa.select(workers.c.id).where(*(workers.c[name] == sa.bindparam(name) for name in _WORKER))
 
 
+class Collision(Exception):
+    """The transaction gave way to another one's; nothing of it was done."""
+
+
 @dataclass
 class Database:
     """`path` is the file of an SQLite ledger, None for a server's; `outbox`: whether anybody is to be told of
-    verdicts. Safe from any thread."""
+    verdicts. Safe from any thread.
+
+    An SQLite ledger goes by `clock`. A server's goes by the server's own clock, so that all hosts agree; only with
+    `hosts_clock` (tests, whose time must stand still until they say so) by `clock` too.
+    """
 
     engine: sa.Engine
     clock: Clock
     path: bytes | None
     outbox: bool = True
+    hosts_clock: bool = False
+    doubtful: set[str] = field(default_factory=set)
+    """Tokens of claims whose commit was never answered: they may hold files that nobody knows he has."""
     _turn: AbstractContextManager[object] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,11 +63,14 @@ class Database:
     def reading(self) -> Iterator[sa.Connection]:
         """One consistent view; takes no write lock. Raises `PlaceFault`, `LedgerUnusable`."""
         with self.blaming(), self.engine.connect() as connection, connection.begin():
+            if self.path is None:
+                connection.exec_driver_sql(servers.SNAPSHOT)
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """One transaction, committed when the block is left without an error. Raises `PlaceFault`, `LedgerUnusable`."""
+        """One transaction, committed when the block is left without an error. Raises `PlaceFault`, `LedgerUnusable`,
+        and `Collision`: whoever writes is `whole`."""
         with self._turn, self.blaming(), self.engine.connect() as connection:
             connection.execution_options(**sqlite.WRITES)
             with connection.begin():
@@ -60,25 +78,14 @@ class Database:
 
     def now(self, connection: sa.Connection) -> int:
         """Microseconds since the epoch: the database's clock, so that all hosts of a ledger agree."""
-        if self.path is not None:
+        if self.path is not None or self.hosts_clock:
             return micros(self.clock.now())
-        told: datetime = connection.exec_driver_sql(_SERVER_TIME[connection.dialect.name]).scalar_one()
+        told: datetime = connection.exec_driver_sql(servers.TIME[connection.dialect.name]).scalar_one()
         return micros(told.replace(tzinfo=UTC))
 
     def worker_id(self, worker: Worker) -> int:
         """The row of this process, made where there is none."""
-        values = dict(zip(_WORKER, astuple(worker), strict=True))
-        with self.reading() as connection:
-            found = connection.execute(_ME, values).scalar()
-        if found is None:
-            try:
-                with self.writing() as connection:
-                    connection.execute(sa.insert(workers), values)
-            except IntegrityError:
-                pass  # another ledger of this very process was quicker
-            with self.reading() as connection:
-                found = connection.execute(_ME, values).scalar_one()
-        return int(found)
+        return _worker_id(self, worker)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -89,6 +96,8 @@ class Database:
         try:
             yield
         except DBAPIError as error:
+            if isinstance(error, IntegrityError) or (self.path is None and faults.collided(error)):
+                raise Collision from error
             fault = self._blame(error)
             if fault is None:
                 raise
@@ -99,9 +108,39 @@ class Database:
     def _blame(self, error: DBAPIError) -> SkystowError | None:
         if self.path is not None:
             return sqlite.blame(error.orig, self.path) if error.orig else None
-        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-            return Unreachable(f"the ledger's server: {error.orig}", place="ledger")
-        return None
+        return faults.blame(error)
+
+
+def whole(call: Callable[Concatenate[Database, P], R]) -> Callable[Concatenate[Database, P], R]:
+    """A function whose transaction gives way to another host's is run again from its beginning, with new reads: two
+    hosts admitted the same names, or locked the same rows in another order. Its transaction is short."""
+
+    @wraps(call)
+    def run(database: Database, *args: P.args, **kwargs: P.kwargs) -> R:
+        for n in range(TRIES):
+            try:
+                return call(database, *args, **kwargs)
+            except Collision as collision:
+                cause = collision.__cause__
+            time.sleep(secrets.randbelow(2**n * 1_000) / 1e6)  # up to 1, 2, 4 … 512 ms, not the same on each host
+        if isinstance(cause, IntegrityError):
+            raise cause  # it collides with nobody but itself: a bug
+        text = f"the ledger's server gave up a transaction of ours {TRIES} times for those of others"
+        raise Unreachable(text, place="ledger") from cause
+
+    return run
+
+
+@whole
+def _worker_id(database: Database, worker: Worker) -> int:
+    values = dict(zip(_WORKER, astuple(worker), strict=True))
+    with database.reading() as connection:
+        found = connection.execute(_ME, values).scalar()
+    if found is None:
+        with database.writing() as connection:
+            connection.execute(sa.insert(workers), values)
+            found = connection.execute(_ME, values).scalar_one()
+    return int(found)
 
 
 def connect(url: str, clock: Clock) -> Database:
@@ -109,10 +148,4 @@ def connect(url: str, clock: Clock) -> Database:
     if url.startswith("sqlite:"):
         path = sqlite.database_path(url)
         return Database(sqlite.make_engine(path), clock, path)
-    try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
-        raise ConfigError(f"cannot use this ledger URL: {error}", remedy="see the user guide, ledgers") from error
-    if engine.dialect.name not in _SERVER_TIME:
-        raise ConfigError(f"{engine.dialect.name} cannot hold a ledger", remedy="SQLite, MariaDB or PostgreSQL can")
-    return Database(engine, clock, None)
+    return Database(servers.make_engine(url), clock, None)

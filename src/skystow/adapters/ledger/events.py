@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import arrivals, events, files, notices, transfers
 from skystow.adapters.ledger.values import chunks, digest_of, moment, plain
 from skystow.model.records import Notice, path_text, shown
@@ -119,6 +119,7 @@ def _body(row: Any) -> dict[str, str | int | None]:
     }
 
 
+@whole
 def mark_sent(database: Database, told: Sequence[Notice]) -> None:
     if told:
         with database.writing() as connection:

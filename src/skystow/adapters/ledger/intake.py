@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers
 from skystow.adapters.ledger.values import chunks, clamped, file_key, looks, lookup, name_key, storable
@@ -35,6 +35,8 @@ _COPIES = (
     .where(transfers.c.arrival_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(transfers.c.id)
 )
+_LOCKED = (_LATEST.with_for_update(), _COPIES.with_for_update())
+"""The same, held until the transaction ends: what decides about a name must not change before it is written down."""
 _FILES = sa.select(files.c.key, files.c.id).where(files.c.key.in_(sa.bindparam("keys", expanding=True)))
 _NEW_FILE = sa.insert(files)
 _NEW_ARRIVAL = sa.insert(arrivals)
@@ -64,6 +66,7 @@ _SUPERSEDE = (
 )
 _SUPERSEDABLE = {state for state, step in TRANSITIONS if step is Step.SUPERSEDED}
 
+_Query = sa.Select[Any]
 _Names = dict[bytes, Arrival]
 """By the key of their names: a batch in which none occurs twice."""
 
@@ -81,6 +84,7 @@ class _Sorted:
     """(arrival, transfer)"""
 
 
+@whole
 def admit(
     database: Database, worker_id: int, batch: Sequence[Arrival], destinations: Sequence[Destination]
 ) -> Admission:
@@ -99,7 +103,7 @@ def admit(
         with database.writing() as connection:
             log = Log(database, connection, worker_id)
             for names in unsettled:
-                found = _sort(connection, names)
+                found = _sort(connection, names, *_LOCKED)
                 _write_fresh(connection, log, found.fresh, ordered)
                 _write_refreshed(connection, log, found.refreshed)
                 _write_superseded(connection, log, found.superseded)
@@ -131,11 +135,11 @@ def _without_repeats(batch: Sequence[Arrival]) -> Iterator[_Names]:
     yield names
 
 
-def _sort(connection: sa.Connection, keys: _Names) -> _Sorted:
-    latest = {row.name_key: row for some in chunks(keys) for row in connection.execute(_LATEST, {"keys": some})}
+def _sort(connection: sa.Connection, keys: _Names, newest: _Query = _LATEST, of: _Query = _COPIES) -> _Sorted:
+    latest = {row.name_key: row for some in chunks(keys) for row in connection.execute(newest, {"keys": some})}
     copies: dict[int, list[Any]] = {row.id: [] for row in latest.values()}
     for some in chunks(copies):
-        for copy in connection.execute(_COPIES, {"ids": some}):
+        for copy in connection.execute(of, {"ids": some}):
             copies[copy.arrival_id].append(copy)
     found = _Sorted()
     for key, arrival in keys.items():

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from skystow.adapters.ledger import sqlite
+from skystow.adapters.ledger import servers, sqlite
 from skystow.adapters.ledger.database import Database, connect
-from skystow.adapters.ledger.schema import HEAD
+from skystow.adapters.ledger.schema import HEAD, metadata
 from skystow.errors import LedgerUnusable, SchemaMismatch
 from skystow.ports import Clock
 
@@ -55,8 +55,10 @@ def upgrade(url: str, *, clock: Clock) -> tuple[str | None, str]:
 def _opened(url: str, clock: Clock) -> Iterator[Database]:
     database = connect(url, clock)
     try:
-        with sqlite.opening(database.path) if database.path is not None else nullcontext():
-            yield database
+        with database.blaming():
+            one_at_a_time = servers.opening(database.engine) if database.path is None else sqlite.opening(database.path)
+            with one_at_a_time:
+                yield database
     except BaseException:
         database.close()
         raise
@@ -67,16 +69,24 @@ def _version(database: Database) -> str | None:
     with database.reading() as connection:
         if database.path is not None and sqlite.is_empty(connection, database.path):
             return None
-        tables = sa.inspect(connection).get_table_names()
+        tables = set(sa.inspect(connection).get_table_names())
         if not tables:
             return None
-        if _VERSION_TABLE in tables and "transfers" in tables:
+        if _VERSION_TABLE in tables:
             found = connection.execute(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()  # noqa: S608
-            if found is not None:
+            if found is not None and "transfers" in tables:
                 return str(found)
+            if found is None and database.path is None and _half_made(connection, tables):
+                return None
     raise LedgerUnusable(
         "this database holds tables, but no ledger of skystow", remedy="name another one; it was not touched"
     )
+
+
+def _half_made(connection: sa.Connection, tables: set[str]) -> bool:
+    """Whether whoever made this ledger was killed before its end: MariaDB and MySQL commit each table by itself."""
+    ours = [metadata.tables[name] for name in tables - {_VERSION_TABLE} if name in metadata.tables]
+    return len(ours) == len(tables) - 1 and not any(connection.execute(sa.select(t).limit(1)).first() for t in ours)
 
 
 def _refuse_newer(version: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import places
 from skystow.adapters.ledger.values import maybe_moment, micros, moment, plain
 from skystow.model.records import Health, path_bytes, path_text
@@ -29,6 +29,7 @@ def report(database: Database, health: Health) -> None:
     _write(database, health.place, {"well": health.well, "since": since, "reason": reason, "next_probe": probe})
 
 
+@whole
 def _write(database: Database, name: str, values: dict[str, Any]) -> None:
     with database.writing() as connection:
         if connection.execute(_KNOWN, {"place": name}).first() is None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import verdicts
-from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers, workers
 from skystow.adapters.ledger.values import chunks, digest_of, path_of
-from skystow.errors import Abandoned
+from skystow.errors import Abandoned, PlaceFault
 from skystow.model.records import Fingerprint, Location, Worker
 from skystow.model.transfer import (
     DEATHS_ALONE,
@@ -31,6 +32,9 @@ from skystow.model.transfer import (
     abandoned,
     judge,
 )
+
+LOOKS = 3
+"""How often one claim looks at the queue again when others were quicker."""
 
 _T = transfers.c
 _ROUTE = (
@@ -92,6 +96,18 @@ _TAKE = (
         wake_at=sa.bindparam("until"),
     )
 )
+_TOGETHER = sa.update(transfers).where(_T.token == sa.bindparam("mine")).values(batch=sa.bindparam("number"))
+_DOUBTFUL = (
+    sa.select(_T.id, _T.arrival_id)
+    .where(_T.token.in_(sa.bindparam("tokens", expanding=True)), _T.state == State.WAITING)
+    .order_by(_T.id)
+    .with_for_update()
+)
+_RELEASE = (
+    sa.update(transfers)
+    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
+    .values({"token": None, "worker_id": None, "batch": 0, "wake_at": 0})
+)
 
 _up, _up_file = transfers.alias("up"), files.alias("up_file")
 _WORKS = (
@@ -120,29 +136,61 @@ _PROMISE = (
 )
 
 
+@whole
 def claim(
     database: Database, worker_id: int, policy: RetryPolicy, route: Route, *, files: int, size: int, seconds: float
 ) -> list[Work]:
     """See `Ledger.claim`."""
     which = {"whence": route.source, "whither": route.destination}
-    with database.reading() as connection:
-        if connection.execute(ANYTHING, which | {"now": database.now(connection)}).first() is None:
-            return []
-    with database.writing() as connection:
-        now = database.now(connection)
-        log = Log(database, connection, worker_id)
-        _abandon(connection, log, policy, connection.execute(EXPIRED, which | {"now": now}).all())
-        connection.execute(WAKE, which | {"now": now})
-        chosen = _batch(connection.execute(CANDIDATES, which | {"most": files}).all(), size)
-        if not chosen:
-            return []
-        token = secrets.token_hex(8)
-        lease = {"mine": token, "worker": worker_id, "together": len(chosen), "until": now + _micros(seconds)}
-        for some in chunks(chosen):
-            connection.execute(_TAKE, lease | {"ids": some})
-        log.claim(token)
-        rows = connection.execute(_WORKS, {"mine": token}).all()
-    return [_work(row, token, route) for row in rows]
+    for _ in range(LOOKS):
+        with database.reading() as connection:
+            if connection.execute(ANYTHING, which | {"now": database.now(connection)}).first() is None:
+                return []
+        lease = _Lease(secrets.token_hex(8), worker_id, seconds)
+        try:
+            with database.writing() as connection:
+                rows = _take(connection, Log(database, connection, worker_id), policy, which, lease, files, size)
+        except PlaceFault:
+            database.doubtful.add(lease.token)  # the commit may have been done, and only its answer lost
+            raise
+        if rows is not None:
+            return [_work(row, lease.token, route) for row in rows]
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    token: str
+    worker_id: int
+    seconds: float
+
+
+def _take(
+    connection: sa.Connection,
+    log: Log,
+    policy: RetryPolicy,
+    which: dict[str, str],
+    lease: _Lease,
+    files: int,
+    size: int,
+) -> Sequence[Any] | None:
+    """Wake what is due, then take the first of the queue. None where another worker took all of them between our look
+    and our hand."""
+    due = which | {"now": log.at}
+    _abandon(connection, log, policy, connection.execute(EXPIRED, due).all())
+    connection.execute(WAKE, due)
+    chosen = _batch(connection.execute(CANDIDATES, which | {"most": files}).all(), size)
+    if not chosen:
+        return []
+    until = log.at + _micros(lease.seconds)
+    taken = {"mine": lease.token, "worker": lease.worker_id, "together": len(chosen), "until": until}
+    for some in chunks(sorted(chosen)):  # everybody locks in the order of ids, never crosswise
+        connection.execute(_TAKE, taken | {"ids": some})
+    rows = connection.execute(_WORKS, {"mine": lease.token}).all()
+    if len(rows) < len(chosen):
+        connection.execute(_TOGETHER, {"mine": lease.token, "number": len(rows)})
+    log.claim(lease.token)
+    return rows or None
 
 
 def _batch(candidates: Sequence[Any], size: int) -> list[int]:
@@ -183,6 +231,7 @@ def _micros(seconds: float) -> int:
 # ── while work goes on ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@whole
 def renew(database: Database, works: Sequence[Work], *, seconds: float) -> set[Work]:
     """See `Ledger.renew`."""
     with database.writing() as connection:
@@ -196,6 +245,7 @@ def _extend(connection: sa.Connection, ids: Sequence[int], until: int) -> None:
         connection.execute(_RENEW, {"ids": some, "until": until})
 
 
+@whole
 def promise(database: Database, receipts: Mapping[Work, Receipt], *, seconds: float) -> set[Work]:
     """See `Ledger.promise`."""
     with database.writing() as connection:
@@ -228,6 +278,7 @@ def live_tokens(database: Database) -> set[str]:
         return set(connection.execute(_TOKENS).scalars())
 
 
+@whole
 def reclaim(database: Database, worker_id: int, policy: RetryPolicy, alive: Callable[[Worker], bool | None]) -> int:
     """See `Ledger.reclaim`."""
     with database.reading() as connection:
@@ -240,6 +291,19 @@ def reclaim(database: Database, worker_id: int, policy: RetryPolicy, alive: Call
         left = connection.execute(_OF_DEAD, {"dead": dead}).all()
         _abandon(connection, log, policy, left)
     return len(left)
+
+
+@whole
+def free_doubtful(database: Database, worker_id: int) -> None:
+    """Put back claims of ours that were committed and never answered: nobody works on them, and nobody is to blame."""
+    tokens = sorted(database.doubtful)
+    with database.writing() as connection:
+        log = Log(database, connection, worker_id)
+        held = [row for some in chunks(tokens) for row in connection.execute(_DOUBTFUL, {"tokens": some})]
+        for some in chunks(row.id for row in held):
+            connection.execute(_RELEASE, {"ids": some})
+        log.say(Step.HELD, [(row.arrival_id, row.id, "the ledger went away before it could hand it out") for row in held])
+    database.doubtful.difference_update(tokens)
 
 
 def _abandon(connection: sa.Connection, log: Log, policy: RetryPolicy, left: Sequence[Any]) -> None:

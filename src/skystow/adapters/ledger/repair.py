@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import verdicts
-from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, transfers
 from skystow.adapters.ledger.values import chunks
@@ -54,6 +54,7 @@ def _block(connection: sa.Connection, ids: Sequence[int]) -> None:
         connection.execute(_BLOCK, {"ids": blocked})
 
 
+@whole
 def requeue(database: Database, worker_id: int, copies: Sequence[Copy]) -> int:
     """See `Ledger.requeue`."""
     with database.writing() as connection:
@@ -65,6 +66,7 @@ def requeue(database: Database, worker_id: int, copies: Sequence[Copy]) -> int:
     return len(rows)
 
 
+@whole
 def ignore(database: Database, worker_id: int, copies: Sequence[Copy], reason: str) -> int:
     """See `Ledger.ignore`."""
     with database.writing() as connection:
@@ -75,6 +77,7 @@ def ignore(database: Database, worker_id: int, copies: Sequence[Copy], reason: s
     return len(rows)
 
 
+@whole
 def renumber(database: Database, worker_id: int, copy: Copy, path: PurePosixPath) -> None:
     """See `Ledger.renumber`."""
     with database.writing() as connection:
@@ -85,6 +88,7 @@ def renumber(database: Database, worker_id: int, copy: Copy, path: PurePosixPath
             _block(connection, [row.id])
 
 
+@whole
 def audited(database: Database, worker_id: int, copy: Copy, step: Step, text: str) -> None:
     """See `Ledger.audited`."""
     with database.writing() as connection:
@@ -97,6 +101,7 @@ def audited(database: Database, worker_id: int, copy: Copy, step: Step, text: st
                 log.announce(step, [row.id], text)
 
 
+@whole
 def retired(database: Database, worker_id: int, dossier: Dossier) -> None:
     """See `Ledger.retired`."""
     with database.writing() as connection:

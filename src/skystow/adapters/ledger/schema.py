@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql
 
 from skystow.model.transfer import State
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this program reads and writes; the last one in `migrations/versions`."""
 
 FOREVER = 2**62
@@ -132,6 +132,7 @@ transfers = sa.Table(
     sa.Column("done_at", sa.BigInteger),
     sa.Column("verified_at", sa.BigInteger),
     sa.Column("removed_at", sa.BigInteger),
+    sa.Column("settled", sa.String(48)),  # token and kind of the last verdict: so that it can be said twice
     sa.UniqueConstraint("arrival_id", "destination"),
     sa.Index(
         "ix_transfers_queue",

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.intake import file_ids
 from skystow.adapters.ledger.schema import arrivals, files, transfers
@@ -36,8 +36,15 @@ _CLAIMED = (
     )
     .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
     .where(_T.id.in_(sa.bindparam("ids", expanding=True)), _T.state == State.WAITING)
+    .order_by(_T.id)
     .with_for_update(of=transfers)
 )
+_MARK = (
+    sa.update(transfers)
+    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
+    .values(settled=sa.bindparam("mark", type_=sa.String))
+)
+_MARKS = sa.select(_T.id, _T.settled).where(_T.id.in_(sa.bindparam("ids", expanding=True)))
 
 
 # A verdict proves that the process lived: the count of deaths is over.
@@ -97,11 +104,12 @@ _ALREADY = "already there"
 def fenced(connection: sa.Connection, works: Iterable[Work]) -> dict[Work, Any]:
     """Those whose token still holds, each with its row; locked until the transaction ends."""
     ours = list(works)
-    ids = {work.id for work in ours}
+    ids = sorted({work.id for work in ours})  # locked in one order by everybody
     rows = {row.id: row for some in chunks(ids) for row in connection.execute(_CLAIMED, {"ids": some})}
     return {work: rows[work.id] for work in ours if work.id in rows and rows[work.id].token == work.token}
 
 
+@whole
 def settle(database: Database, worker_id: int, verdicts: Mapping[Work, Verdict]) -> set[Work]:
     """See `Ledger.settle`."""
     if not verdicts:
@@ -110,7 +118,26 @@ def settle(database: Database, worker_id: int, verdicts: Mapping[Work, Verdict])
         ours = fenced(connection, verdicts)
         log = Log(database, connection, worker_id)
         write(connection, log, [(row, verdicts[work]) for work, row in ours.items()])
-    return set(ours)
+        marks: dict[str, list[int]] = {}
+        for work in ours:
+            marks.setdefault(_mark(work, verdicts[work]), []).append(work.id)
+        for mark, ids in marks.items():
+            for some in chunks(ids):
+                connection.execute(_MARK, {"ids": some, "mark": mark})
+        repeated = _told_before(connection, {work: verdicts[work] for work in verdicts if work not in ours})
+    return set(ours) | repeated
+
+
+def _mark(work: Work, verdict: Verdict) -> str:
+    """What is left on a row of the claim that settled it last, and how."""
+    return f"{work.token}:{type(verdict).__name__.lower()}"
+
+
+def _told_before(connection: sa.Connection, others: Mapping[Work, Verdict]) -> set[Work]:
+    """Those whose claim is over because this very verdict was written down; its answer was lost with a connection."""
+    rows = [row for some in chunks(work.id for work in others) for row in connection.execute(_MARKS, {"ids": some})]
+    marks = {row.id: row.settled for row in rows}
+    return {work for work, verdict in others.items() if marks.get(work.id) == _mark(work, verdict)}
 
 
 def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verdict]]) -> None:

@@ -148,12 +148,11 @@ class MemoryLedger:
 
     def settle(self, verdicts: Mapping[Work, Verdict]) -> set[Work]:
         with self._lock:
-            settled = set()
             for work, transfer in self._ours(verdicts):
                 transfer.alone = 0  # the process lived to tell: no deaths running
+                transfer.settled = work.token, type(verdicts[work])
                 self._apply(transfer, verdicts[work])
-                settled.add(work)
-            return settled
+            return {w for w, v in verdicts.items() if self._transfer(w).settled == (w.token, type(v))}
 
     def _apply(self, transfer: TransferRow, verdict: Verdict) -> None:
         transfer.free()

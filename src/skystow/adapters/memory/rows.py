@@ -84,6 +84,8 @@ class TransferRow:
     reason: Reason = NO_REASON
     done_at: datetime | None = None
     verified_at: datetime | None = None
+    settled: tuple[str, type] | None = None
+    """Token and kind of the last verdict."""
 
     @property
     def blocked(self) -> bool:

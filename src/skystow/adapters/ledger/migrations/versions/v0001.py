@@ -1,8 +1,9 @@
 """The first ledger."""
 
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy.dialects import mysql
+
+from skystow.adapters.ledger.migrations import steps
 
 revision = "0001"
 down_revision = None
@@ -14,7 +15,7 @@ Name = sa.String(100).with_variant(mysql.VARCHAR(100, collation="utf8mb4_bin"), 
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "files",
         sa.Column("id", Id, primary_key=True),
         sa.Column("key", Hash, nullable=False, unique=True),
@@ -22,8 +23,8 @@ def upgrade() -> None:
         sa.Column("archive", Name, nullable=False),
         sa.Column("path", Bytes, nullable=False),
     )
-    op.create_index("ix_files_path_hash", "files", ["path_hash"])
-    op.create_table(
+    steps.create_index("ix_files_path_hash", "files", ["path_hash"])
+    steps.create_table(
         "workers",
         sa.Column("id", Id, primary_key=True),
         sa.Column("host", sa.String(255), nullable=False),
@@ -33,7 +34,7 @@ def upgrade() -> None:
         sa.Column("started", sa.BigInteger, nullable=False),
         sa.UniqueConstraint("host", "boot_id", "pid_namespace", "pid", "started"),
     )
-    op.create_table(
+    steps.create_table(
         "arrivals",
         sa.Column("id", Id, primary_key=True),
         sa.Column("name_key", Hash, nullable=False),
@@ -56,9 +57,9 @@ def upgrade() -> None:
         sa.Column("retired_at", sa.BigInteger),
         sa.UniqueConstraint("name_key", "version"),
     )
-    op.create_index("ix_arrivals_file_id", "arrivals", ["file_id"])
-    op.create_index("ix_arrivals_origin_hash", "arrivals", ["origin_hash"])
-    op.create_table(
+    steps.create_index("ix_arrivals_file_id", "arrivals", ["file_id"])
+    steps.create_index("ix_arrivals_origin_hash", "arrivals", ["origin_hash"])
+    steps.create_table(
         "transfers",
         sa.Column("id", Id, primary_key=True),
         sa.Column("arrival_id", Id, sa.ForeignKey("arrivals.id"), nullable=False),
@@ -89,14 +90,14 @@ def upgrade() -> None:
         sa.Column("removed_at", sa.BigInteger),
         sa.UniqueConstraint("arrival_id", "destination"),
     )
-    op.create_index("ix_transfers_file_id", "transfers", ["file_id"])
-    op.create_index("ix_transfers_token", "transfers", ["token"])
-    op.create_index(
+    steps.create_index("ix_transfers_file_id", "transfers", ["file_id"])
+    steps.create_index("ix_transfers_token", "transfers", ["token"])
+    steps.create_index(
         "ix_transfers_queue",
         "transfers",
         ["source", "destination", "state", "wake_at", "abandoned", "neg_priority", "rank", "id"],
     )
-    op.create_table(
+    steps.create_table(
         "events",
         sa.Column("id", Id, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
@@ -107,8 +108,8 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(160)),
         sa.Column("text", sa.Text),
     )
-    op.create_index("ix_events_arrival", "events", ["arrival_id", "id"])
-    op.create_table(
+    steps.create_index("ix_events_arrival", "events", ["arrival_id", "id"])
+    steps.create_table(
         "notices",
         sa.Column("id", Id, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
@@ -117,8 +118,8 @@ def upgrade() -> None:
         sa.Column("text", sa.Text),
         sa.Column("sent_at", sa.BigInteger),
     )
-    op.create_index("ix_notices_unsent", "notices", ["sent_at", "id"])
-    op.create_table(
+    steps.create_index("ix_notices_unsent", "notices", ["sent_at", "id"])
+    steps.create_table(
         "places",
         sa.Column("name", Name, primary_key=True),
         sa.Column("root", Bytes),
