@@ -91,11 +91,24 @@ class Server(ABC):
     def kill(self) -> None:
         """The server and all that it started, as by the kernel's out-of-memory killer."""
         assert self.process is not None
+        self._signal(signal.SIGKILL)
+        self.process.wait(LIMIT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It takes connections and statements, and says nothing."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for pid in (self.process.pid, *map(int, children)):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait(LIMIT)
+                os.kill(pid, number)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -122,6 +135,10 @@ class Server(ABC):
             results = [connection.exec_driver_sql(statement) for statement in statements]
             return results[-1].fetchall() if results[-1].returns_rows else []
 
+    def ledger_url(self) -> str:
+        """Of a new, empty database, password and all."""
+        return self.url(self.database(), **self.bare).render_as_string(hide_password=False)
+
     def database(self) -> str:
         """A new, empty database; its name."""
         self.databases += 1
@@ -132,14 +149,14 @@ class Server(ABC):
     @abstractmethod
     def creation(self, name: str) -> list[str]: ...
 
-    def make_certificates(self) -> None:
-        """An authority, and a certificate of it for this machine's loopback address."""
+    def make_certificates(self, where: Path | None = None) -> None:
+        """An authority (`ca.pem`), and a certificate of it for this machine's loopback address."""
         subject = ["-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
         authority = ["-x509", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"]
         server = ["-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost", "-keyout", "key.pem"]
         names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE", "-out", "cert.pem"]
         for options in (authority, [*server, *names]):
-            subprocess.run(["openssl", "req", *subject, *options], cwd=self.home, check=True, capture_output=True)
+            subprocess.run(["openssl", "req", *subject, *options], cwd=where or self.home, check=True, capture_output=True)
 
     @property
     def tls_ca(self) -> Path:
@@ -203,7 +220,7 @@ class Postgres(Server):
 
     def create(self) -> None:
         (self.home / "password").write_text(PASSWORD)
-        make = ["--username=skystow", f"--pwfile={self.home}/password", "--auth=scram-sha-256", "--no-sync"]
+        make = ["--username=postgres", f"--pwfile={self.home}/password", "--auth=scram-sha-256", "--no-sync"]
         locale = ["--encoding=UTF8", "--locale=C.UTF-8"]
         command = [*self.user, self.bin / "initdb", f"--pgdata={self.home}/data", *make, *locale]
         subprocess.run(command, check=True, capture_output=True, cwd="/")
@@ -217,13 +234,14 @@ class Postgres(Server):
 
     @property
     def admin(self) -> sa.URL:
-        return self.url("postgres").set(drivername="postgresql+psycopg")
+        return self.url("postgres").set(drivername="postgresql+psycopg", username="postgres")
 
     def url(self, database: str, **query: str) -> sa.URL:
         return sa.URL.create("postgresql", "skystow", PASSWORD, "127.0.0.1", self.port, database, query)
 
     def creation(self, name: str) -> list[str]:
-        return [f"CREATE DATABASE {name}"]
+        user = [f"CREATE ROLE skystow LOGIN PASSWORD '{PASSWORD}'"] if self.databases == 1 else []
+        return [*user, f"CREATE DATABASE {name} OWNER skystow"]
 
     def empty(self, database: str) -> None:
         engine = sa.create_engine(self.admin.set(database=database), poolclass=sa.NullPool)

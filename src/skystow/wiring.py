@@ -200,8 +200,8 @@ def _lanes(site: Site, stores: Mapping[str, Store], policy: RetryPolicy) -> Iter
 
 def _ledger_url(site: Site) -> str:
     """The site's ledger; by default it lives in the first destination."""
-    if site.ledger is not None:
-        return site.ledger
+    if site.ledger_url is not None:
+        return site.ledger_url
     first = site.destinations[0]
     root = first.root
     proven = os.path.lexists(os.path.join(root, first.marker)) if first.marker else True
@@ -325,7 +325,7 @@ def existing_ledger(place: str, ledger_url: str | None = None) -> str:
     url = ledger_url
     if url is None:
         url = (
-            _local(place) if os.path.isdir(place) else (site := load(place)).ledger or _local(site.destinations[0].root)
+            _local(place) if os.path.isdir(place) else (site := load(place)).ledger_url or _local(site.destinations[0].root)
         )
     path = url.removeprefix("sqlite:///")
     if path != url and not os.path.exists(path):

@@ -84,7 +84,8 @@ def _told(errors: list[ErrorDetails], document: Document) -> Iterator[Problem]:
                 yield Problem(document.line((*place, "kind")), text)
             case _:
                 said = _said(error)
-                culprit = "" if f"‘{value}’" in said else f", not {_culprit(value)}"
+                secret = place[:1] == ("ledger",)  # what should be a URL may hold a password
+                culprit = "" if secret or f"‘{value}’" in said else f", not {_culprit(value)}"
                 yield Problem(document.line(place), f"{where}: {said}{culprit}")
     yield from (problem for place, problem in missing if place not in misspelt)
 

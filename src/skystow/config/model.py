@@ -5,8 +5,19 @@ from __future__ import annotations
 import os
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+)
 
 from skystow.config.units import Fraction, Mode, Rate, Seconds, Size
 from skystow.errors import ConfigError
@@ -28,6 +39,12 @@ def _ledger(value: str, info: ValidationInfo) -> str:
     scheme, path = value.split("://", 1)
     if scheme == "sqlite" and path.startswith("/") and not path.startswith("//"):
         return f"sqlite:///{_from_here(path[1:], info)}"
+    return value
+
+
+def _server(value: str) -> str:
+    if not re.match(r"(mysql|mariadb|postgresql)(\+[a-z]+)?://", value):
+        raise ValueError("should be a server's URL such as mysql://skystow@db.example/ledger")
     return value
 
 
@@ -143,16 +160,52 @@ class Retrying(Section):
 DestinationConfig = Annotated[Posix | HardLink, Field(discriminator="kind")]
 
 
+class Tls(Section):
+    """How a server proves who it is, by the authority `ca`; and we to it, where it asks for that."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class LedgerServer(Section):
+    """A ledger on a database server, and where its password is."""
+
+    url: Annotated[str, AfterValidator(_server)]
+    password_file: Path | None = None
+    password_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    tls: Tls | None = None
+
+    def as_url(self) -> str:
+        """The URL with all the rest as its options, which is how the ledger's adapter takes it."""
+        options = {"password_file": self.password_file, "password_env": self.password_env}
+        if self.tls is not None:
+            options |= {"tls_ca": self.tls.ca, "tls_cert": self.tls.cert, "tls_key": self.tls.key}
+        said = urlencode({key: value for key, value in options.items() if value}, errors="surrogateescape")
+        return self.url + (("&" if "?" in self.url else "?") + said if said else "")
+
+
+LedgerConfig = Annotated[
+    Annotated[str, AfterValidator(_ledger), Tag("url")] | Annotated[LedgerServer, Tag("server")],
+    Discriminator(lambda value: "server" if isinstance(value, dict | LedgerServer) else "url"),
+]
+
+
 class Site(Section):
     """One observatory: its sources, its destinations, one ledger."""
 
-    ledger: Annotated[str, AfterValidator(_ledger)] | None = None
+    ledger: LedgerConfig | None = None
     archive: Name = "archive"
     sources: tuple[Directory, ...]
     destinations: tuple[DestinationConfig, ...]
     retry: Retrying = Retrying()
     on_conflict: Literal["hold", "number"] = "hold"
     journal: Path | None = None
+
+    @property
+    def ledger_url(self) -> str | None:
+        """None: the ledger is in its usual place."""
+        return self.ledger.as_url() if isinstance(self.ledger, LedgerServer) else self.ledger
 
     def served(self, source: Directory) -> tuple[Posix | HardLink, ...]:
         """The destinations of one source, in the file's order: those that `to` names (all, without it), and the
@@ -173,5 +226,7 @@ SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("destinations", "posix", "batch"): Batch,
     ("destinations", "hardlink", "batch"): Batch,
     ("retry",): Retrying,
+    ("ledger", "server"): LedgerServer,
+    ("ledger", "server", "tls"): Tls,
 }
 """The section that stands at a place (pydantic's location without the indices), for telling misspelt keys."""

@@ -95,7 +95,10 @@ class Component:
         while not work.is_set():
             if once:
                 swept = all(sweep.done() for sweep in sweeps)  # asked first: what the last batch admitted must be seen
-                wakes = [wake for pump in pumps if (wake := await pump.next_wake()) is not None]
+                try:
+                    wakes = [wake for pump in pumps if (wake := await pump.next_wake()) is not None]
+                except PlaceFault:
+                    wakes = [0.0]  # the ledger is away: there may be work, and its pumps tell of it
                 if swept:
                     if not wakes:
                         return Ending.FINISHED

@@ -44,6 +44,7 @@ class Intake:
     async def run(self, *, once: bool) -> None:
         """Sweep until we are asked to stop; with `once` until everything that is there has been admitted."""
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
+        ailing = {source.name}
         while not self.halt.is_set():
             swept_at = self.clock.monotonic()
             try:
@@ -51,12 +52,14 @@ class Intake:
             except Stopped:
                 return
             except PlaceFault as fault:
+                ailing.add(fault.place)  # the source, or the ledger
                 await self._report(Health(fault.place, False, self.clock.now(), str(fault)))
                 await self.halt.sleep(rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             rest = FIRST_REST
-            await self._report(Health(source.name, True, self.clock.now()))
+            for place in ailing:
+                await self._report(Health(place, True, self.clock.now()))
             now = self.clock.monotonic()
             settling = source.settling()
             if once and (not settling or now - began > self.inlet.patience):

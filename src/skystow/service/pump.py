@@ -20,6 +20,9 @@ POLL = 2.0
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 
+LEDGER = "ledger"
+"""The place that a ledger's faults name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -97,13 +100,13 @@ class Pump:
                 continue
             try:
                 found = await asyncio.get_running_loop().run_in_executor(self.threads, self._round, n)
+                wake = None if found else await self.next_wake()
             except PlaceFault as fault:
                 await self._begin_rest(fault)
             except Stopped:
                 return
             else:
                 if not found:
-                    wake = await self.next_wake()
                     await self.halt.nap(POLL if wake is None else min(POLL, max(0.05, wake)))
 
     def _round(self, n: int) -> bool:
@@ -148,12 +151,17 @@ class Pump:
         await asyncio.to_thread(self._write_health, health)
 
     def _end_rest(self) -> None:
-        if (place := self.rest.place) is not None:
+        """A batch went through: its places are well, and so is the ledger that says so."""
+        ledger = self.progress.healths.get(LEDGER)
+        ailing = {LEDGER} if ledger is not None and not ledger.well else set()
+        if self.rest.place is not None:
+            ailing.add(self.rest.place)
             self.rest = Rest(self.clock)
+            self.halt.ring()
+        for place in ailing:
             health = Health(place, True, self.clock.now())
             self.progress.report(health)
             self._write_health(health)
-            self.halt.ring()
 
     def _write_health(self, health: Health) -> None:
         try:

@@ -48,11 +48,8 @@ def blame(error: DBAPIError) -> SkystowError | None:
 
 def _code(error: DBAPIError) -> int | str | None:
     """MySQL's number, or PostgreSQL's SQLSTATE."""
-    state = getattr(error.orig, "sqlstate", None)
-    if isinstance(state, str):
-        return state
     first = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return first if isinstance(first, int) else None
+    return first if isinstance(first, int) else getattr(error.orig, "sqlstate", None)
 
 
 def _is(error: DBAPIError, codes: set[int | str]) -> bool:

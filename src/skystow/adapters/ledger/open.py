@@ -27,7 +27,7 @@ def open_database(url: str, clock: Clock) -> Database:
     with _opened(url, clock) as database:
         version = _version(database)
         if version is None:
-            _migrate(database)
+            migrate(database)
         elif version < HEAD:
             raise SchemaMismatch(
                 f"the ledger has schema {version}, this program needs {HEAD}",
@@ -45,7 +45,7 @@ def upgrade(url: str, *, clock: Clock) -> tuple[str | None, str]:
             version = _version(database)
             _refuse_newer(version or HEAD)
             if version != HEAD:
-                _migrate(database)
+                migrate(database)
             return version, HEAD
         finally:
             database.close()
@@ -86,7 +86,9 @@ def _version(database: Database) -> str | None:
 def _half_made(connection: sa.Connection, tables: set[str]) -> bool:
     """Whether whoever made this ledger was killed before its end: MariaDB and MySQL commit each table by itself."""
     ours = [metadata.tables[name] for name in tables - {_VERSION_TABLE} if name in metadata.tables]
-    return len(ours) == len(tables) - 1 and not any(connection.execute(sa.select(t).limit(1)).first() for t in ours)
+    return len(ours) == len(tables) - 1 and not any(
+        connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() for table in ours
+    )
 
 
 def _refuse_newer(version: str) -> None:
@@ -97,7 +99,7 @@ def _refuse_newer(version: str) -> None:
         )
 
 
-def _migrate(database: Database) -> None:
+def migrate(database: Database, to: str = HEAD) -> None:
     # Alembic takes a while to import, and is needed once in the life of a ledger.
     from alembic import command
     from alembic.config import Config
@@ -109,6 +111,6 @@ def _migrate(database: Database) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         if database.path is not None:
             sqlite.sign(connection)
