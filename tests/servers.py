@@ -156,7 +156,8 @@ class Server(ABC):
         server = ["-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost", "-keyout", "key.pem"]
         names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE", "-out", "cert.pem"]
         for options in (authority, [*server, *names]):
-            subprocess.run(["openssl", "req", *subject, *options], cwd=where or self.home, check=True, capture_output=True)
+            command = ["openssl", "req", *subject, *options]
+            subprocess.run(command, cwd=where or self.home, check=True, capture_output=True)
 
     @property
     def tls_ca(self) -> Path:
@@ -178,8 +179,8 @@ class MariaDb(Server):
         pace = ["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M", "--performance-schema=OFF"]
         # A server as its makers leave it: text in latin1, values cut to fit. A ledger must not depend on either.
         poor = ["--character-set-server=latin1", "--collation-server=latin1_swedish_ci", "--sql-mode="]
-        user = [f"--user={getpass.getuser()}"]
-        return [shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", *files, *net, *tls, *pace, *poor, *user]
+        program = [shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", f"--user={getpass.getuser()}"]
+        return [*program, *files, *net, *tls, *pace, *poor]
 
     @property
     def admin(self) -> sa.URL:
@@ -197,7 +198,7 @@ class MariaDb(Server):
         ]
 
     def empty(self, database: str) -> None:
-        rows = [f"DELETE FROM {database}.{table}" for table in LEDGER_TABLES]
+        rows = [f"DELETE FROM {database}.{table}" for table in LEDGER_TABLES]  # noqa: S608
         self.execute("SET autocommit=0", *rows, "COMMIT")
 
 
@@ -222,7 +223,7 @@ class Postgres(Server):
         (self.home / "password").write_text(PASSWORD)
         make = ["--username=postgres", f"--pwfile={self.home}/password", "--auth=scram-sha-256", "--no-sync"]
         locale = ["--encoding=UTF8", "--locale=C.UTF-8"]
-        command = [*self.user, self.bin / "initdb", f"--pgdata={self.home}/data", *make, *locale]
+        command = [*self.user, str(self.bin / "initdb"), f"--pgdata={self.home}/data", *make, *locale]
         subprocess.run(command, check=True, capture_output=True, cwd="/")
 
     def command(self) -> list[str]:

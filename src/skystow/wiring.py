@@ -324,9 +324,8 @@ def existing_ledger(place: str, ledger_url: str | None = None) -> str:
         raise ConfigError(f"{shown(place)} does not exist", remedy="name a site file, or a DEST of skystow archive")
     url = ledger_url
     if url is None:
-        url = (
-            _local(place) if os.path.isdir(place) else (site := load(place)).ledger_url or _local(site.destinations[0].root)
-        )
+        site = None if os.path.isdir(place) else load(place)
+        url = _local(place) if site is None else site.ledger_url or _local(site.destinations[0].root)
     path = url.removeprefix("sqlite:///")
     if path != url and not os.path.exists(path):
         raise ConfigError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.servers import EmptyLedger
 
 from skystow.adapters.memory import MemoryLedger
 from skystow.model.records import Worker
 from skystow.ports import Clock, Ledger
 from skystow.testing.ledger_contract import LedgerContract
 from skystow.testing.ledger_kit import Opener
-from tests.servers import EmptyLedger
 
 URLS = ["sqlite", "mariadb", "postgres"]
 

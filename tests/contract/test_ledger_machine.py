@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from tests.servers import EmptyLedger
 
 from skystow.adapters.memory import ManualClock, MemoryLedger
 from skystow.model.records import Worker
 from skystow.ports import Clock, Ledger
 from skystow.testing.ledger_kit import ANNA, Opener
 from skystow.testing.ledger_machine import LedgerMachine
-from tests.servers import EmptyLedger
 
 
 @contextmanager

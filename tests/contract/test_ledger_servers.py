@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,16 +16,17 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from tests.servers import Server
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import SqlLedger, database, open_ledger, schema, servers, upgrade
 from skystow.adapters.ledger.open import migrate
 from skystow.adapters.memory import ManualClock
 from skystow.errors import LedgerUnusable, SchemaMismatch
-from skystow.model.records import Health, Worker
+from skystow.model.records import Arrival, Health, Worker
 from skystow.model.transfer import Delivered, Held, Reason, State
+from skystow.ports import Admission
 from skystow.testing.ledger_kit import ANNA, BEN, CHAIN, LEASE, ONE, STRAIGHT, arrival, receipt_for
-from tests.servers import Server
 
 Opened = Callable[..., SqlLedger]
 
@@ -186,12 +188,8 @@ class TestTogether:
         """Each in another order, new ones and, then, changed ones: every name is admitted once."""
         names = [f"{n:03}" for n in range(150)]
         for mtime in (1, 2):
-            told = together(
-                opened,
-                lambda ledger, n, mtime=mtime: ledger.admit(
-                    [arrival(name, mtime_ns=mtime) for name in (names[n * 37 :] + names[: n * 37])], CHAIN
-                ),
-            )
+            files = [arrival(name, mtime_ns=mtime) for name in names]
+            told = together(opened, partial(_admit_from, files))
             assert sum(each.admitted for each in told) == (150 if mtime == 1 else 0)
             assert sum(each.refreshed for each in told) == (0 if mtime == 1 else 150)
         ledger = opened()
@@ -258,6 +256,10 @@ class TestTogether:
         assert opened(BEN).settle({work: Delivered(receipt_for(work))}) == {work}
         connection.invalidate()
         connection.close()
+
+
+def _admit_from(files: list[Arrival], ledger: SqlLedger, n: int) -> Admission:
+    return ledger.admit(files[n * 37 :] + files[: n * 37], CHAIN)
 
 
 def together(opened: Opened, act: Callable[[SqlLedger, int], Any]) -> list[Any]:

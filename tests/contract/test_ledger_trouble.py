@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,13 +11,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.servers import PASSWORD, Server, free_port
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import SqlLedger, open_ledger, servers
 from skystow.errors import ConfigError, LedgerUnusable, SkystowError, Unreachable
 from skystow.model.transfer import Delivered, State, Step
 from skystow.testing.ledger_kit import ANNA, ARCHIVE, CHAIN, LEASE, ONE, STRAIGHT, arrival, receipt_for
-from tests.servers import PASSWORD, Server, free_port
 
 
 def opened(url: str | sa.URL) -> SqlLedger:
@@ -79,8 +80,6 @@ class TestUrl:
         assert f"pip install 'skystow[{extra}]'" in said
 
     def test_drivers_are_left_alone_where_nobody_names_them(self, tmp_path: Path) -> None:
-        import subprocess
-
         program = (
             "import sys; from skystow.adapters.ledger import open_ledger; from skystow.testing.ledger_kit import ANNA\n"
             "from skystow.adapters.clock import SystemClock\n"
@@ -166,7 +165,8 @@ class TestDoor:
                 f"GRANT SELECT ON {url.database}.* TO 'reader'@'127.0.0.1'",
             )
         else:
-            server.execute("DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'r' IN ROLE pg_read_all_data")
+            role = "CREATE ROLE reader LOGIN PASSWORD 'r' IN ROLE pg_read_all_data"
+            server.execute("DROP ROLE IF EXISTS reader", role)
         with closing(opened(url.set(username="reader", password="r"))) as reader:  # noqa: S106
             assert len(reader.find("a")) == 1
             with pytest.raises(ConfigError, match="grant the ledger's user"):
@@ -279,7 +279,7 @@ def at_commit(
     after: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
     """Something happens around the nth commit of this ledger; an OSError after it is a connection that is lost."""
-    dialect = ledger._database.engine.dialect
+    dialect: Any = ledger._database.engine.dialect
     commit, left = dialect.do_commit, nth
 
     def do_commit(connection: Any) -> None:
@@ -287,7 +287,7 @@ def at_commit(
         left -= 1
         if left:
             return commit(connection)
-        dialect.do_commit = commit  # type: ignore[method-assign]
+        dialect.do_commit = commit
         before()
         commit(connection)
         try:
@@ -296,8 +296,8 @@ def at_commit(
             connection.dbapi_connection.close()
             raise dialect.loaded_dbapi.OperationalError(2013, str(error)) from error
 
-    dialect.do_commit = do_commit  # type: ignore[method-assign]
+    dialect.do_commit = do_commit
     try:
         yield
     finally:
-        dialect.do_commit = commit  # type: ignore[method-assign]
+        dialect.do_commit = commit

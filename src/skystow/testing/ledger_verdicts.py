@@ -235,14 +235,15 @@ class Verdicts:
         """The commit was done, the connection died: it took effect, once."""
         desk.admit("a", to=CHAIN)
         work = desk.one()
-        verdict: Verdict = {
+        verdicts: dict[str, Verdict] = {
             "delivered": Delivered(receipt_for(work)),
             "retry": Retry(BROKEN, 5),
             "held": Held(AWAY),
             "stopped": Held(None),
             "quarantined": Quarantined(BROKEN),
             "renumbered": Renumbered(BROKEN, PurePosixPath("data/a.1")),
-        }[way]
+        }
+        verdict = verdicts[way]
         assert desk.ledger.settle({work: verdict}) == {work}
         before, told = desk.dossier("a"), desk.ledger.notices(limit=9)
         assert desk.ledger.settle({work: verdict}) == desk.ben.settle({work: verdict}) == {work}

@@ -116,7 +116,7 @@ def whole(call: Callable[Concatenate[Database, P], R]) -> Callable[Concatenate[D
     hosts admitted the same names, or locked the same rows in another order. Its transaction is short."""
 
     @wraps(call)
-    def run(database: Database, *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(database: Database, /, *args: P.args, **kwargs: P.kwargs) -> R:
         for n in range(TRIES):
             try:
                 return call(database, *args, **kwargs)

@@ -6,15 +6,27 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalE
 
 from skystow.errors import ConfigError, LedgerUnusable, NoSpace, ReadOnly, SkystowError, Unreachable
 
+Codes = set[int | str]
+
 # MariaDB's and MySQL's numbers beside PostgreSQL's SQLSTATEs (the first two characters: a whole class).
-_COLLISION = {1213, 1020, 3572, "40001", "40P01"}  # deadlock, serialization: the server chose us to give way
-_TWICE = {1062, 1586, "23505"}  # the key is there already: another host was quicker
-_REFUSED = {1044, 1045, 1049, 1698, 2054, 2059, 3118, "28", "3D"}  # user, password, database
-_FORBIDDEN = {1142, 1143, 1227, 1370, "42501"}
-_FULL = {1021, 1114, 1041, "53100"}
-_READ_ONLY = {1036, 1290, 1792, 1836, "25006"}
-_LOCKED = {1205, "55P03"}
-_STRANGE = {1054, 1146, 1932, 1034, 126, "42P01", "42703", "XX001", "XX002"}  # a table or column is not there, or broken
+_COLLISION: Codes = {1213, 1020, 3572, "40001", "40P01"}  # deadlock, serialization: the server chose us to give way
+_TWICE: Codes = {1062, 1586, "23505"}  # the key is there already: another host was quicker
+_REFUSED: Codes = {1044, 1045, 1049, 1698, 2054, 2059, 3118, "28", "3D"}  # user, password, database
+_FORBIDDEN: Codes = {1142, 1143, 1227, 1370, "42501"}
+_FULL: Codes = {1021, 1114, 1041, "53100"}
+_READ_ONLY: Codes = {1036, 1290, 1792, 1836, "25006"}
+_LOCKED: Codes = {1205, "55P03"}
+_STRANGE: Codes = {
+    1054,
+    1146,
+    1932,
+    1034,
+    126,
+    "42P01",
+    "42703",
+    "XX001",
+    "XX002",
+}  # a table or column is not there, or broken
 
 # libpq gives no SQLSTATE where a connection is refused, only the server's words.
 _WORDS = ("authentication failed", "no pg_hba.conf entry", "no password supplied", "does not exist")
@@ -52,7 +64,7 @@ def _code(error: DBAPIError) -> int | str | None:
     return first if isinstance(first, int) else getattr(error.orig, "sqlstate", None)
 
 
-def _is(error: DBAPIError, codes: set[int | str]) -> bool:
+def _is(error: DBAPIError, codes: Codes) -> bool:
     code = _code(error)
     return code in codes or (isinstance(code, str) and code[:2] in codes)
 

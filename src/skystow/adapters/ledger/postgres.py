@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Patient(psycopg.Connection[Any]):
-    """What has no answer within `servers.ANSWER_S` seconds is hung up: a frozen server stops one call, not the program."""
+    """What has no answer within `servers.ANSWER_S` seconds is hung up: a frozen server stops a call, no more."""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         try:

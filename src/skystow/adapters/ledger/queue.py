@@ -302,7 +302,8 @@ def free_doubtful(database: Database, worker_id: int) -> None:
         held = [row for some in chunks(tokens) for row in connection.execute(_DOUBTFUL, {"tokens": some})]
         for some in chunks(row.id for row in held):
             connection.execute(_RELEASE, {"ids": some})
-        log.say(Step.HELD, [(row.arrival_id, row.id, "the ledger went away before it could hand it out") for row in held])
+        why = "the ledger went away before it could hand it out"
+        log.say(Step.HELD, [(row.arrival_id, row.id, why) for row in held])
     database.doubtful.difference_update(tokens)
 
 

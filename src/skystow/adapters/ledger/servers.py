@@ -112,9 +112,8 @@ _FORM = "it looks like mysql://USER@HOST/DATABASE or postgresql://USER@HOST/DATA
 
 
 def _for_mysql(options: Mapping[str, str]) -> dict[str, Any]:
-    session = (
-        f"SET SESSION sql_mode='TRADITIONAL', wait_timeout={IDLE_S}, innodb_lock_wait_timeout={LOCK_S}"  # never cut text
-    )
+    # TRADITIONAL: what does not fit is an error, never cut.
+    session = f"SET SESSION sql_mode='TRADITIONAL', wait_timeout={IDLE_S}, innodb_lock_wait_timeout={LOCK_S}"
     own: dict[str, Any] = {
         "charset": "utf8mb4",
         "connect_timeout": CONNECT_S,

@@ -1,14 +1,16 @@
-"""What migrations are made of. Each step first looks whether it was done: MariaDB and MySQL commit every table by itself,
-so a migration that was killed in its middle is run again from its beginning.
+"""What migrations are made of. Each step first looks whether it was done: MariaDB and MySQL commit every table by
+itself, so a migration that was killed in its middle is run again from its beginning.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
 # Whatever a server's default is: rows that roll back, and text that holds every letter and merges none.
-_MYSQL = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 def create_table(name: str, *parts: sa.schema.SchemaItem) -> None:
