@@ -166,6 +166,7 @@ class Site(Field):
     sync: str = "auto"
     batch: int = 1000
     streams: int = 1
+    bwlimit: str | None = None
     marker: str | None = None
 
     @property
@@ -180,6 +181,7 @@ class Site(Field):
         common = {"sync": self.sync, "batch": {"files": self.batch}, "streams": self.streams}
         source = {"name": "camera", "kind": "directory", "root": str(self.source), "quiet_for": 0.05}
         archive = {"name": "archive", "kind": "posix", "root": str(self.dest), **common}
+        archive |= {"bwlimit": self.bwlimit} if self.bwlimit else {}
         oods = {"name": "oods", "kind": "hardlink", "root": str(self.root / "oods"), "of": "archive", **common}
         site = {
             "sources": [source | ({"marker": self.marker} if self.marker else {})],
