@@ -43,6 +43,12 @@ class Intake:
 
     async def run(self, *, once: bool) -> None:
         """Sweep until we are asked to stop; with `once` until everything that is there has been admitted."""
+        try:
+            await self._run(once)
+        finally:
+            self.halt.ring()  # a single pass may be over with this
+
+    async def _run(self, once: bool) -> None:
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
         while not self.halt.is_set():
             swept_at = self.clock.monotonic()
@@ -61,7 +67,7 @@ class Intake:
             settling = source.settling()
             if once and (not settling or now - began > self.inlet.patience):
                 return
-            await self._in_thread(self._wait, 0.5 if settling else self.inlet.sweep_every)
+            await self._in_thread(self._wait, min(0.5, self.inlet.sweep_every) if once else self.inlet.sweep_every)
             await self.halt.sleep(min((now - swept_at) * SHARE, self.inlet.sweep_every))
 
     def _sweep(self) -> None:
