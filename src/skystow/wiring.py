@@ -57,6 +57,8 @@ class House:
     announcer: Announcer | None = None
     config: Site | None = None
     progress: Progress = field(default_factory=Progress)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What keeps a source from being told of changes, or makes it doubtful; they grow while the house is at work."""
 
     @property
     def primary(self) -> frozenset[Route]:
@@ -130,6 +132,7 @@ def build(site: Site) -> Iterator[House]:
                 },
                 announcer=JournalAnnouncer(Path(site.journal)) if site.journal else None,
                 config=site,
+                notes={name: source.notes for name, source in sources.items()},
             )
         finally:
             for source in sources.values():
@@ -249,6 +252,7 @@ def build_archive(source: str, dest: str, options: ArchiveOptions) -> Iterator[H
                 stores={ARCHIVE: store},
                 inlets=[Inlet(inlet, (Destination(ARCHIVE),))],
                 lanes=[Lane(Route(name, ARCHIVE), store, Rules(policy, options.digest), options.streams)],
+                notes={name: inlet.notes},
             )
         finally:
             inlet.close()

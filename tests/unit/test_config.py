@@ -154,7 +154,7 @@ def test_a_mistake_in_a_source_is_told_with_its_line(line: str, told: str) -> No
         ("min_free: 5", "destinations[0].min_free: should be a percentage such as 5 %, below 100 %, not 5"),
         ("file_mode: 0999", "destinations[0].file_mode: should be an octal mode in quotes"),
         ("file_mode: 444", "destinations[0].file_mode: should be an octal mode in quotes"),
-        ("required: 1", "destinations[0].required: should be a boolean, not 1"),
+        ("required: 1", "destinations[0].required: should be true or false, not 1"),
         ("bwlimit: 0", "destinations[0].bwlimit: should be a size per second"),
         ("batch: {files: 9000}", "destinations[0].batch.files: should be less than or equal to 5000, not 9000"),
         ("batch: {size: 10 potatoes}", "destinations[0].batch.size: should be a size such as"),

@@ -63,8 +63,10 @@ def skystow(version: Annotated[bool, typer.Option("--version", help="Print the v
 def archive(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The directory whose contents are archived.")],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="Where they appear; made where it is missing.")],
-    digest: Annotated[str, typer.Option(help="blake3, sha256, xxh128 or md5.")] = "blake3",
-    streams: Annotated[int, typer.Option(min=1, max=64, help="Batches that are copied at the same time.")] = 2,
+    digest: Annotated[str, typer.Option(metavar="NAME", help="blake3, sha256, xxh128 or md5.")] = "blake3",
+    streams: Annotated[
+        int, typer.Option(metavar="N", min=1, max=64, help="Batches that are copied at the same time.")
+    ] = 2,
     bwlimit: Annotated[str | None, typer.Option(metavar="RATE", help="Read no faster than so: 50MB/s.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out such names; may be given several times.")
@@ -138,7 +140,7 @@ def trace(place: Place, file: File, ledger: LedgerUrl = None, json: Json = False
 @app.command()
 def retry(
     place: Place,
-    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Files to try again.")] = None,
+    files: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Files to try again.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that failed too often (conflicts excepted).")] = False,
     ledger: LedgerUrl = None,
     json: Json = False,

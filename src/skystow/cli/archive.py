@@ -18,9 +18,9 @@ def archive(
 ) -> Exit:
     with build_archive(source, dest, options) as house:
         run = Run(house)
-        with watching(house.progress, quiet=json or quiet):
+        with watching(house, quiet=json or quiet):
             ending = asyncio.run(house.component().run(halt, once=not options.follow, give_up_after=give_up_after))
-        return run.finish(ending, place=shown(dest), json=json, quiet=quiet)
+        return run.finish(ending, place=shown(dest), json=json, quiet=quiet, endless=options.follow)
 
 
 def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json: bool, quiet: bool) -> Exit:

@@ -58,7 +58,7 @@ def _sentence(dossier: Dossier, copy: Copy, place: str) -> str:
             )
         case State.QUARANTINED if is_conflict(copy):
             return (
-                "its name holds other content, and nothing was overwritten. A person must decide: "
+                "its name is taken by something else, and nothing was overwritten. A person must decide: "
                 f"skystow resolve {place} {file} keep (what is archived stays, this version is left out) or "
                 f"skystow resolve {place} {file} number (this version goes beside it)."
             )
