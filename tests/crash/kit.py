@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import open_ledger
@@ -96,11 +96,11 @@ class Field:
 
     @contextmanager
     def started(
-        self, plan: Plan | None = None, *options: str, json_out: bool = True
+        self, plan: Plan | None = None, *options: str, json_out: bool = True, stderr: IO[bytes] | int = subprocess.PIPE
     ) -> Iterator[subprocess.Popen[bytes]]:
         """The program, running; killed if it still does at the end of the block."""
         command = self.command(plan, *options, json_out=json_out)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
         with process:
             try:
                 yield process
@@ -315,4 +315,4 @@ def resume(process: subprocess.Popen[bytes]) -> tuple[int, dict[str, Any], str]:
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, dict[str, Any], str]:
     out, err = process.communicate(timeout=LIMIT)
-    return process.returncode, json.loads(out) if out.startswith(b"{") else {}, err.decode()
+    return process.returncode, json.loads(out) if out.startswith(b"{") else {}, (err or b"").decode()
