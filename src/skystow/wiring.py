@@ -332,11 +332,14 @@ def existing_ledger(place: str, ledger_url: str | None = None) -> str:
             _local(place) if os.path.isdir(place) else (site := load(place)).ledger or _local(site.destinations[0].root)
         )
     path = url.removeprefix("sqlite:///")
-    if path != url and not os.path.exists(path):
-        raise ConfigError(
-            f"there is no ledger {shown(path)}: nothing was archived with it yet",
-            remedy="if it was kept elsewhere, name it with --ledger",
-        )
+    try:
+        if path != url:
+            os.stat(path)
+    except PermissionError as error:
+        raise ConfigError(f"cannot reach the ledger {shown(path)}: permission denied") from error
+    except OSError as error:
+        told = f"there is no ledger {shown(path)}: nothing was archived with it yet"
+        raise ConfigError(told, remedy="if it was kept elsewhere, name it with --ledger") from error
     return url
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Unprivileged
 from tests.system.cli_kit import Bench
 
 
@@ -179,6 +180,14 @@ def test_a_whole_archive_that_is_away_is_not_called_missing(bench: Bench) -> Non
     os.rmdir(bench.dst)
     os.rename(bench.here / "away", bench.dst)
     assert bench.json("verify", "dst", "--ledger", url)["verified"] == 3
+
+
+def test_a_ledger_that_may_not_be_reached_is_not_called_absent(bench: Bench, unprivileged: Unprivileged) -> None:
+    (bench.dst / ".skystow").chmod(0)
+    done = unprivileged([bench.program, "status", bench.dst])
+    (bench.dst / ".skystow").chmod(0o755)
+    assert done.returncode == 2
+    assert "cannot reach the ledger" in done.stderr
 
 
 # ── ledger ──────────────────────────────────────────────────────────────────────────────────────────────────────

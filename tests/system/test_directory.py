@@ -514,6 +514,7 @@ class TestFollow:
         assert it.sweep() == {".profile", "f.fits"}
         assert set(it.skipped) == {".a.fits.Xy12zA", "b.part", "c.partial", "d.tmp", "dir.part"}
         assert it.skipped["b.part"] == "temporary name (‘*.part’)"
+        assert it.skipped[".a.fits.Xy12zA"] == "temporary name (rsync's .NAME.XXXXXX)"
 
     def test_rsync_into_it(self, lab: MakeLab, tmp_path: Path) -> None:
         it = lab(follow=True, quiet_for=QUIET)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Annotated, NoReturn
 
 import typer
@@ -238,11 +240,19 @@ def ledger_upgrade(
 
 def main() -> None:
     """The program. Always leaves by `SystemExit`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _too_early)  # until `conduct` listens
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale: a name is never a reason to fail
     sys.excepthook = _unexpected
     typer.main.get_command(app)(prog_name="skystow")
+
+
+def _too_early(number: int, _frame: FrameType | None) -> None:
+    """A signal before the command began: nothing was done yet."""
+    serves = sys.argv[1:2] == ["run"] and "--once" not in sys.argv
+    os._exit(0 if serves else 128 + number)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
