@@ -224,3 +224,18 @@ def test_whose_fault_it_is(code: int, side: Side, kind: type[SkystowError]) -> N
 def test_every_row_of_the_table_can_be_said() -> None:
     said = {key: blame(OSError(key[0], os.strerror(key[0])), key[1], "a", place="there") for key in TABLE}
     assert {key: type(fault) for key, fault in said.items()} == TABLE
+
+
+@pytest.mark.parametrize("call", ["scandir", "fstat"])
+def test_a_disk_that_breaks_in_the_middle_is_a_fault_not_a_bug(
+    tree: LocalTree, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    tree.directory(b"d")
+
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, stale)
+        with pytest.raises(Unreachable):
+            tree.present() if call == "scandir" else tree.open_file(PurePosixPath("d/a"))

@@ -91,13 +91,17 @@ class LocalTree:
     def present(self) -> None:
         root = self._open_root()
         if self.marker is None:
-            with os.scandir(root.fd) as entries:
-                if next(entries, None) is None:
-                    raise Unreachable(
-                        f"{self.place}: {self} is empty",
-                        place=self.place,
-                        remedy="mount it, or name a marker file that proves it",
-                    )
+            try:
+                with os.scandir(root.fd) as entries:
+                    empty = next(entries, None) is None
+            except OSError as error:
+                raise Unreachable(f"{self.place}: {self}: {error.strerror}", place=self.place) from error
+            if empty:
+                raise Unreachable(
+                    f"{self.place}: {self} is empty",
+                    place=self.place,
+                    remedy="mount it, or name a marker file that proves it",
+                )
 
     def stat(self, path: PurePosixPath) -> Fingerprint | None:
         found = self.look(path)
@@ -145,12 +149,15 @@ class LocalTree:
         """A descriptor (the caller closes it) of a regular file, to read, and what it looks like.
         Raises `Missing` (where the root is proven to be there), `Unreadable`, `NotAFile`, `BadName`, `PlaceFault`."""
         parent, name = held(path)
+        fd = -1
         try:
             directory = self.directory(parent)
             fd = os.open(name, _READ, dir_fd=directory.fd)
+            found = os.fstat(fd)
         except OSError as error:
+            if fd >= 0:
+                os.close(fd)
             raise self.fault(error, path) from error
-        found = os.fstat(fd)
         if not stat_bits.S_ISREG(found.st_mode):
             os.close(fd)
             raise NotAFile(f"{shown(path)}: not a regular file")
