@@ -195,10 +195,12 @@ def test_a_dry_run_names_what_would_be_archived_and_writes_nothing(bench: Bench)
     assert not bench.dst.exists()
     numbers = bench.archive("--dry-run")
     assert (numbers["files"], numbers["would_archive"], numbers["archived"]) == (2, 2, 0)
+    assert (numbers["bytes"], numbers["would_archive_bytes"]) == (18, 18)
     assert not bench.dst.exists()
     bench.archive()
     before = sorted((path, path.stat().st_mtime_ns) for path in bench.dst.rglob("*"))
-    assert bench.archive("--dry-run")["already"] == 2
+    again = bench.archive("--dry-run")
+    assert (again["already"], again["bytes"], again["would_archive_bytes"]) == (2, 18, 0)
     assert sorted((path, path.stat().st_mtime_ns) for path in bench.dst.rglob("*")) == before
 
 
