@@ -117,6 +117,13 @@ def test_all_is_for_what_failed_and_not_for_conflicts(bench: Bench) -> None:
     assert bench.json("retry", "dst", "night/f0")["requeued"] == 1
 
 
+def test_where_there_is_nothing_to_do_it_says_so(bench: Bench) -> None:
+    assert bench.run("retry", "dst", "night/f1").stdout.startswith("Nothing to try again")
+    assert bench.run("ignore", "dst", "night/f1", "--reason", "x").stdout.startswith("Nothing to leave out")
+    conflict(bench)
+    assert bench.run("retry", "dst", "night/f0").stdout.startswith("1 copy again in the queue")
+
+
 def test_one_unknown_name_and_nothing_is_changed(bench: Bench) -> None:
     conflict(bench)
     assert bench.run("retry", "dst", "night/f0", "none").returncode == 2
