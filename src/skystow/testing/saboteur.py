@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import stat
 import sys
@@ -182,10 +183,8 @@ def sabotage(plan: dict[str, Any], arguments: list[str]) -> None:
     saboteur = Saboteur(plan)
     sys.argv = ["skystow", *arguments]
     saboteur.install()
-    from skystow.cli import main as program
-
     try:
-        program()
+        runpy.run_module("skystow", run_name="__main__")  # as python -m skystow does
     finally:
         saboteur.write_count()
 
