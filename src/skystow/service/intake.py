@@ -50,6 +50,7 @@ class Intake:
 
     async def _run(self, once: bool) -> None:
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
+        places = {source.name}
         while not self.halt.is_set():
             swept_at = self.clock.monotonic()
             try:
@@ -57,12 +58,14 @@ class Intake:
             except Stopped:
                 return
             except PlaceFault as fault:
+                places.add(fault.place)
                 await self._report(Health(fault.place, False, self.clock.now(), str(fault)))
                 await self.halt.sleep(rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             rest = FIRST_REST
-            await self._report(Health(source.name, True, self.clock.now()))
+            for place in places:  # the ledger too, where it was what was away
+                await self._report(Health(place, True, self.clock.now()))
             now = self.clock.monotonic()
             settling = source.settling()
             if once and (not settling or now - began > self.inlet.patience):
