@@ -118,13 +118,13 @@ class LocalTree:
 
     def remove(self, path: PurePosixPath, expected: Fingerprint) -> None:
         parent, name = held(path)
-        found = self.stat(path)
-        if found is None:
+        if self.look(path) is None:
             raise Missing(f"{shown(path)}: no such file")
-        if not found.same_content(expected):
-            raise Changed(f"{shown(path)}: changed since it was looked at, not removed")
         try:
             directory = self.directory(parent)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            if not stat_bits.S_ISREG(found.st_mode) or not fingerprint(found).untouched(expected):
+                raise Changed(f"{shown(path)}: changed since it was looked at, not removed")
             os.unlink(name, dir_fd=directory.fd)
             os.fsync(directory.fd)
         except OSError as error:
