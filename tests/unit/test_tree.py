@@ -239,3 +239,15 @@ def test_a_disk_that_breaks_in_the_middle_is_a_fault_not_a_bug(
         patched.setattr(os, call, stale)
         with pytest.raises(Unreachable):
             tree.present() if call == "scandir" else tree.open_file(PurePosixPath("d/a"))
+
+
+def test_only_the_very_file_that_was_looked_at_is_removed(tree: LocalTree, tmp_path: Path) -> None:
+    path, name = PurePosixPath("d/a"), tmp_path / "d/a"
+    now, stamp = tree.stat(path), name.stat().st_mtime_ns
+    assert now is not None
+    (tmp_path / "new").write_bytes(b"LIGHT")
+    os.utime(tmp_path / "new", ns=(stamp, stamp))
+    (tmp_path / "new").replace(name)
+    with pytest.raises(Changed):
+        tree.remove(path, now)
+    assert name.read_bytes() == b"LIGHT"
