@@ -132,6 +132,11 @@ class TestPosix(LocalStoreContract):
             stage(depot.store, work_for("large"))
         depot.store.drop(stage(depot.store, work_for("small")))
 
+    def test_a_file_system_that_does_not_tell_its_size_is_not_full(self) -> None:
+        store = PosixStore("store", LocalTree("/proc", place="store"), {}, StoreOptions())
+        assert (store.room().total, os.statvfs("/proc").f_blocks) == (0, 0)
+        assert store.room().spare > 2**40
+
     def test_a_name_of_the_source_s_own_inode_is_no_copy(self, depot: LocalDepot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         os.link(depot.source / "a", depot.target / "a")

@@ -251,3 +251,18 @@ def test_only_the_very_file_that_was_looked_at_is_removed(tree: LocalTree, tmp_p
     with pytest.raises(Changed):
         tree.remove(path, now)
     assert name.read_bytes() == b"LIGHT"
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["a bad sector", "a dead disk"])
+def test_a_disk_that_cannot_be_read_at_all_is_no_file_s_fault(
+    tree: LocalTree, monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", broken)
+        if dead:
+            patched.setattr(os, "scandir", broken)
+        with pytest.raises(Unreachable if dead else Unreadable):
+            tree.digest(PurePosixPath("d/a"), "md5", stop=Flag())

@@ -32,6 +32,7 @@ STAGING = HOME + b"/staging"
 _TOKEN = re.compile(r"[0-9a-f]{1,128}")
 _MANY = 16
 """So many syncs cost more than one of the whole file system."""
+_LARGEST = 2**63 - 1
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -366,6 +367,8 @@ class LocalStore:
         except OSError as error:
             raise blame(error, Side.STAGING, str(self._tree), place=self.name) from error
         total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        if total == 0:  # a file system that does not tell (FUSE): whether there is room is known when it is written to
+            return Room(total=0, free=0, spare=_LARGEST)
         return Room(total=total, free=free, spare=int(free - self.options.min_free * total))
 
     def check(self, upstream: Tree | None) -> Iterator[Finding]:

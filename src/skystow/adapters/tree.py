@@ -7,6 +7,7 @@ Directory descriptors are kept between files, because walking costs more than co
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat as stat_bits
@@ -186,9 +187,10 @@ class LocalTree:
             self._kept = {}
 
     def fault(self, error: OSError, path: PurePosixPath) -> SkystowError:
-        """Whose fault it is that `path` cannot be read; a file is `Missing` only where the root is proven."""
+        """Whose fault it is that `path` cannot be read; a file is `Missing`, or its medium bad, only where the root
+        is proven."""
         found = blame(error, Side.SOURCE, shown(path), place=self.place)
-        if isinstance(found, Missing):
+        if isinstance(found, Missing) or error.errno == errno.EIO:
             self.present()
         return found
 
