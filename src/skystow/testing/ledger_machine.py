@@ -1,8 +1,7 @@
 """Any order of admit, claim, renew, promise, settle, late settle, expiry, crash, clock jump, requeue, ignore, renumber.
 
 Whatever Hypothesis makes of it, no file is lost or doubled, and none ends in a state that nothing handles. The machine
-knows only who holds which claim, what was promised and how many attempts its verdicts spent; the rest the ledger must
-say itself.
+knows only who holds which claim, what was promised and which attempts were spent; the rest the ledger must say itself.
 """
 
 from __future__ import annotations
