@@ -32,6 +32,8 @@ SETS: dict[str, tuple[int, int, int]] = {  # files, smallest, largest (bytes)
 
 @dataclass
 class Tool:
+    """`command` ends with SOURCE DEST or holds them; `{dest}` stands for the destination."""
+
     name: str
     command: list[str]
     walls: list[float] = field(default_factory=list)
@@ -55,43 +57,45 @@ def make_set(root: Path, name: str) -> Path:
     return source
 
 
-def tools(source: Path, dest: Path, digest: str) -> list[Tool]:
-    skystow = [sys.executable, "-m", "skystow", "archive", str(source), str(dest), "--json", "--digest", digest]
+def tools(source: Path, digest: str) -> list[Tool]:
+    skystow = [sys.executable, "-m", "skystow", "archive", str(source), "{dest}", "--json", "--digest", digest]
     found = [
         Tool(f"skystow archive ({digest})", skystow),
-        Tool("rsync -a", ["rsync", "-a", f"{source}/", f"{dest}/"]),
-        Tool("rsync -a --fsync", ["rsync", "-a", "--fsync", f"{source}/", f"{dest}/"]),
-        Tool("cp -r", ["cp", "-r", f"{source}/.", str(dest)]),
+        Tool("rsync -a", ["rsync", "-a", f"{source}/", "{dest}/"]),
+        Tool("rsync -a --fsync", ["rsync", "-a", "--fsync", f"{source}/", "{dest}/"]),
+        Tool("cp -r", ["cp", "-r", f"{source}/.", "{dest}"]),
     ]
     if shutil.which("rclone"):
-        found.append(Tool("rclone copy --transfers 8", ["rclone", "copy", "--transfers", "8", str(source), str(dest)]))
+        found.append(Tool("rclone copy --transfers 8", ["rclone", "copy", "--transfers", "8", str(source), "{dest}"]))
     return found
 
 
-def timed(tool: Tool, dest: Path, *, counts: bool) -> None:
-    shutil.rmtree(dest, ignore_errors=True)
-    dest.mkdir()
+def fresh(root: Path, *, keep: bool) -> Path:
+    """An empty destination. Many small files are kept until the end of their set: ext4 creates slowly for a while
+    after a large removal, and whoever comes next would pay."""
+    if not keep:
+        shutil.rmtree(root / "dest", ignore_errors=True)
+    root.joinpath("dest").mkdir(exist_ok=True)
     os.sync()
+    return Path(tempfile.mkdtemp(dir=root / "dest"))
+
+
+def timed(tool: Tool, dest: Path) -> float:
     began = time.perf_counter()
-    process = subprocess.Popen(tool.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    command = [word.replace("{dest}", str(dest)) for word in tool.command]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, errors = process.communicate()
     wall = time.perf_counter() - began
     if process.returncode != 0:
         raise SystemExit(f"{tool.name} failed: {errors.decode(errors='replace')}")
-    if counts:
-        tool.walls.append(wall)
+    return wall
 
 
 def peak_memory(tool: Tool, dest: Path) -> int:
     """MiB, of the largest process, by the operating system's own accounting, in a run of its own."""
-    shutil.rmtree(dest, ignore_errors=True)
-    dest.mkdir()
-    child = os.posix_spawn(
-        shutil.which(tool.command[0]) or tool.command[0],
-        tool.command,
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-    )
+    command = [word.replace("{dest}", str(dest)) for word in tool.command]
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    child = os.posix_spawnp(command[0], command, os.environ, file_actions=quiet)
     _, _, usage = os.wait4(child, 0)
     return usage.ru_maxrss // 1024
 
@@ -112,14 +116,16 @@ def main() -> None:
 
 
 def one_set(root: Path, name: str, options: argparse.Namespace) -> None:
-    source, dest = make_set(root, name), root / "dest"
+    source, keep = make_set(root, name), name == "S"
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-    several = [t for t in tools(source, dest, options.digest) if options.only in t.name or t.name == "rsync -a"]
-    for turn in range(options.runs + 1):  # the first turn warms up
+    several = [t for t in tools(source, options.digest) if options.only in t.name or t.name == "rsync -a"]
+    for turn in range(options.runs + 1):
         for tool in several:
-            timed(tool, dest, counts=turn > 0)
+            wall = timed(tool, fresh(root, keep=keep))
+            if turn > 0:  # the first one warms up
+                tool.walls.append(wall)
     for tool in several:
-        tool.peak = peak_memory(tool, dest)
+        tool.peak = peak_memory(tool, fresh(root, keep=keep))
     (base,) = (tool for tool in several if tool.name == "rsync -a")
     for tool in several:
         wall = statistics.median(tool.walls)
@@ -131,7 +137,7 @@ def one_set(root: Path, name: str, options: argparse.Namespace) -> None:
             flush=True,
         )
     shutil.rmtree(source)
-    shutil.rmtree(dest, ignore_errors=True)
+    shutil.rmtree(root / "dest", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class House:
     announcer: Announcer | None = None
     config: Site | None = None
     progress: Progress = field(default_factory=Progress)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What keeps a source from being told of changes, or makes it doubtful; they grow while the house is at work."""
 
     @property
     def primary(self) -> frozenset[Route]:
@@ -130,6 +132,7 @@ def build(site: Site) -> Iterator[House]:
                 },
                 announcer=JournalAnnouncer(Path(site.journal)) if site.journal else None,
                 config=site,
+                notes={name: source.notes for name, source in sources.items()},
             )
         finally:
             for source in sources.values():
@@ -249,6 +252,7 @@ def build_archive(source: str, dest: str, options: ArchiveOptions) -> Iterator[H
                 stores={ARCHIVE: store},
                 inlets=[Inlet(inlet, (Destination(ARCHIVE),))],
                 lanes=[Lane(Route(name, ARCHIVE), store, Rules(policy, options.digest), options.streams)],
+                notes={name: inlet.notes},
             )
         finally:
             inlet.close()
@@ -327,11 +331,14 @@ def existing_ledger(place: str, ledger_url: str | None = None) -> str:
         site = None if os.path.isdir(place) else load(place)
         url = _local(place) if site is None else site.ledger_url or _local(site.destinations[0].root)
     path = url.removeprefix("sqlite:///")
-    if path != url and not os.path.exists(path):
-        raise ConfigError(
-            f"there is no ledger {shown(path)}: nothing was archived with it yet",
-            remedy="if it was kept elsewhere, name it with --ledger",
-        )
+    try:
+        if path != url:
+            os.stat(path)
+    except PermissionError as error:
+        raise ConfigError(f"cannot reach the ledger {shown(path)}: permission denied") from error
+    except OSError as error:
+        told = f"there is no ledger {shown(path)}: nothing was archived with it yet"
+        raise ConfigError(told, remedy="if it was kept elsewhere, name it with --ledger") from error
     return url
 
 

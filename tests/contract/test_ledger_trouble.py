@@ -286,7 +286,8 @@ def at_commit(
         nonlocal left
         left -= 1
         if left:
-            return commit(connection)
+            commit(connection)
+            return
         dialect.do_commit = commit
         before()
         commit(connection)

@@ -17,9 +17,9 @@ from skystow.adapters.memory import MemoryStore, MemoryTree
 from skystow.adapters.posix import PosixStore
 from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
-from skystow.errors import Changed, ConfigError, NameTaken, Stopped, UnfitPlace
+from skystow.errors import Changed, ConfigError, Conflict, NameTaken, NoSpace, Stopped, UnfitPlace, Unreadable
 from skystow.ports import Staged
-from skystow.testing.local_store_contract import LocalDepot, LocalStoreContract
+from skystow.testing.local_store_contract import LocalDepot, LocalStoreContract, open_below
 from skystow.testing.store_contract import (
     CLAIM,
     MTIME,
@@ -114,7 +114,8 @@ class TestPosix(LocalStoreContract):
         stop = AtBlock(2, acts[act])
         [(_, outcome)] = depot.store.stage([work_for("a")], stop=stop)
         assert isinstance(outcome, Changed)
-        assert list((depot.target / ".skystow/staging" / CLAIM).iterdir()) == []
+        assert depot.store.tokens() == []
+        assert open_below(depot.target / ".skystow/staging" / CLAIM) == []
 
     def test_stops_in_the_middle_of_a_file(self, depot: LocalDepot) -> None:
         depot.put(PurePosixPath("a"), bytes(3 << 20))
@@ -122,6 +123,43 @@ class TestPosix(LocalStoreContract):
         with pytest.raises(Stopped):
             list(depot.store.stage([work_for("a")], stop=stop))
         assert list((depot.target / ".skystow/staging" / CLAIM).iterdir()) == []
+
+    def test_a_large_file_leaves_min_free(self, tmp_path: Path) -> None:
+        depot = LocalDepot(tmp_path, PosixStore, StoreOptions(min_free=1.0))
+        depot.put(PurePosixPath("large"), bytes(64 << 20))
+        depot.put(PurePosixPath("small"), b"light")
+        with pytest.raises(NoSpace):
+            stage(depot.store, work_for("large"))
+        depot.store.drop(stage(depot.store, work_for("small")))
+
+    def test_a_file_system_that_does_not_tell_its_size_is_not_full(self) -> None:
+        store = PosixStore("store", LocalTree("/proc", place="store"), {}, StoreOptions())
+        assert (store.room().total, os.statvfs("/proc").f_blocks) == (0, 0)
+        assert store.room().spare > 2**40
+
+    def test_a_name_of_the_source_s_own_inode_is_no_copy(self, depot: LocalDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        os.link(depot.source / "a", depot.target / "a")
+        [staged] = stage(depot.store, work_for("a"))
+        with pytest.raises(Conflict, match="source file itself"):
+            depot.store.publish(staged)
+        depot.store.drop([staged])
+
+    def test_what_stands_there_and_cannot_be_read_is_one_file_s_fault(
+        self, depot: LocalDepot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        depot.occupy(PurePosixPath("a"), b"light")
+        found = depot.store.adopt(work_for("a"))
+        assert found is not None
+
+        def broken(*_: object) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pread", broken)
+            with pytest.raises(Unreadable):
+                depot.store.prove(found, "md5", stop=Flag())
+        depot.store.drop([found])
 
     def test_a_bandwidth_limit_is_shared(self, tmp_path: Path) -> None:
         depot = LocalDepot(tmp_path, PosixStore, StoreOptions(bwlimit=1_000_000))
@@ -193,6 +231,17 @@ class TestHardlink(LocalStoreContract):
         assert os.path.samestat(there, here)
         assert (here.st_mode, here.st_nlink, here.st_mtime_ns) == (0o100640, 2, MTIME)
 
+    def test_what_somebody_else_wrote_there_is_synced(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        depot = LocalDepot(tmp_path, HardlinkStore, StoreOptions(sync="fsync"))
+        depot.occupy(PurePosixPath("a"), b"light")
+        found = depot.store.adopt(work_for("a"))
+        assert found is not None
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        depot.store.seal([found])
+        assert synced == [found.handle]
+        depot.store.drop([found])
+
     def test_never_copies(self, tmp_path: Path) -> None:
         depot = LocalDepot(tmp_path, HardlinkStore, StoreOptions())
         elsewhere = LocalTree("/proc/self", place=SOURCE)
@@ -231,8 +280,8 @@ from pathlib import PurePosixPath
 from skystow.adapters.posix import PosixStore
 from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
-from skystow.errors import ReadOnly, Unreadable
-from skystow.testing.store_contract import Flag, fault_of, stage, work_for
+from skystow.errors import BadName, ReadOnly, Unreadable
+from skystow.testing.store_contract import Flag, fault_of, finish, stage, work_for
 
 base = sys.argv[1]
 store = PosixStore("store", LocalTree(base + "/target", place="store"),
@@ -245,6 +294,20 @@ except ReadOnly as refused:
     print(refused)
 finally:
     os.chmod(base + "/target", 0o755)
+
+# The root takes no names any more, though the staging area is open: nobody's file is to blame.
+finish(store, stage(store, work_for("open", "there/first")))
+group = stage(store, work_for("open", "a"), work_for("open", "new/a"), work_for("open", "there/a"))
+os.chmod(base + "/target", 0o555)
+os.chmod(base + "/target/there", 0o555)
+for staged, kind in zip(group, (ReadOnly, ReadOnly, BadName), strict=True):
+    try:
+        store.publish(staged)
+    except kind as refused:
+        print(refused)
+    else:
+        raise AssertionError(staged)
+os.chmod(base + "/target", 0o755)
 """
 
 

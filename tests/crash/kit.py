@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import open_ledger
@@ -96,11 +96,11 @@ class Field:
 
     @contextmanager
     def started(
-        self, plan: Plan | None = None, *options: str, json_out: bool = True
+        self, plan: Plan | None = None, *options: str, json_out: bool = True, stderr: IO[bytes] | int = subprocess.PIPE
     ) -> Iterator[subprocess.Popen[bytes]]:
         """The program, running; killed if it still does at the end of the block."""
         command = self.command(plan, *options, json_out=json_out)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
         with process:
             try:
                 yield process
@@ -166,6 +166,7 @@ class Site(Field):
     sync: str = "auto"
     batch: int = 1000
     streams: int = 1
+    bwlimit: str | None = None
     marker: str | None = None
 
     @property
@@ -180,6 +181,7 @@ class Site(Field):
         common = {"sync": self.sync, "batch": {"files": self.batch}, "streams": self.streams}
         source = {"name": "camera", "kind": "directory", "root": str(self.source), "quiet_for": 0.05}
         archive = {"name": "archive", "kind": "posix", "root": str(self.dest), **common}
+        archive |= {"bwlimit": self.bwlimit} if self.bwlimit else {}
         oods = {"name": "oods", "kind": "hardlink", "root": str(self.root / "oods"), "of": "archive", **common}
         site = {
             "sources": [source | ({"marker": self.marker} if self.marker else {})],
@@ -313,4 +315,4 @@ def resume(process: subprocess.Popen[bytes]) -> tuple[int, dict[str, Any], str]:
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, dict[str, Any], str]:
     out, err = process.communicate(timeout=LIMIT)
-    return process.returncode, json.loads(out) if out.startswith(b"{") else {}, err.decode()
+    return process.returncode, json.loads(out) if out.startswith(b"{") else {}, (err or b"").decode()

@@ -35,6 +35,11 @@ def _options(command: Any) -> set[str]:
     return {flag for each in parameters for flag in (*each.opts, *each.secondary_opts)}
 
 
+def _argument(argument: Any) -> str:
+    written = argument.metavar if argument.required else f"[{argument.metavar}]"
+    return f"{written}..." if argument.nargs != 1 else f"{written}"
+
+
 def test_every_command_has_a_section_and_no_section_is_left_over() -> None:
     assert set(SECTIONS) == set(COMMANDS)
 
@@ -48,7 +53,7 @@ def test_a_section_names_the_options_of_its_command_and_no_others(name: str) -> 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_a_section_shows_the_arguments_of_its_command(name: str) -> None:
     arguments = [each for each in COMMANDS[name].params if each.param_type_name == "argument"]
-    shown = " ".join(each.metavar for each in arguments)
+    shown = " ".join(_argument(each) for each in arguments)
     assert f"`skystow {name} {shown}" in SECTIONS[name].replace("--reason WHY", "")
 
 

@@ -162,6 +162,29 @@ def test_the_same_content_under_the_name_already_is_archived(bench: Bench) -> No
     assert (numbers["archived"], numbers["conflicts"]) == (1, 0)
 
 
+def test_a_name_that_a_directory_has_is_a_conflict_too(bench: Bench) -> None:
+    (bench.dst / "a.fits").mkdir(parents=True)
+    bench.write("a.fits")
+    bench.write("b.fits")
+    numbers = bench.archive(code=3)
+    assert (numbers["archived"], numbers["conflicts"]) == (1, 1)
+    assert "A person must decide" in bench.run("trace", "dst", "a.fits").stdout
+    assert bench.json("resolve", "dst", "a.fits", "number")["paths"] == ["a.fits.1"]
+    assert bench.archive()["archived"] == 1
+    assert (bench.dst / "a.fits.1").read_bytes() == b"starlight"
+    assert list((bench.dst / "a.fits").iterdir()) == []
+
+
+def test_an_empty_source_is_no_error_and_is_noted(bench: Bench) -> None:
+    numbers = bench.archive()
+    assert (numbers["files"], numbers["archived"]) == (0, 0)
+    (noted,) = numbers["notes"]
+    assert noted["text"].startswith("the root is empty")
+    assert "note: src-" in bench.run("archive", "src", "dst").stdout
+    bench.write("a.fits")
+    assert bench.archive()["notes"] == []
+
+
 def test_a_dry_run_names_what_would_be_archived_and_writes_nothing(bench: Bench) -> None:
     bench.write("a.fits")
     bench.write(b"b \xff.fits")
@@ -172,10 +195,12 @@ def test_a_dry_run_names_what_would_be_archived_and_writes_nothing(bench: Bench)
     assert not bench.dst.exists()
     numbers = bench.archive("--dry-run")
     assert (numbers["files"], numbers["would_archive"], numbers["archived"]) == (2, 2, 0)
+    assert (numbers["bytes"], numbers["would_archive_bytes"]) == (18, 18)
     assert not bench.dst.exists()
     bench.archive()
     before = sorted((path, path.stat().st_mtime_ns) for path in bench.dst.rglob("*"))
-    assert bench.archive("--dry-run")["already"] == 2
+    again = bench.archive("--dry-run")
+    assert (again["already"], again["bytes"], again["would_archive_bytes"]) == (2, 18, 0)
     assert sorted((path, path.stat().st_mtime_ns) for path in bench.dst.rglob("*")) == before
 
 
@@ -254,6 +279,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(bench: Bench) -> None:
     ("source", "dest", "told"),
     [
         ("none", "dst", "SOURCE none does not exist"),
+        ("", "dst", "SOURCE is an empty name"),
+        ("src", "", "DEST is an empty name"),
         ("src/a.fits", "dst", "SOURCE src/a.fits is not a directory"),
         ("dangling", "dst", "SOURCE dangling is not a directory"),
         ("src", "src/a.fits", "DEST src/a.fits is not a directory"),

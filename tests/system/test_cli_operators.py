@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Unprivileged
 from tests.system.cli_kit import Bench
 
 
@@ -116,6 +117,13 @@ def test_all_is_for_what_failed_and_not_for_conflicts(bench: Bench) -> None:
     assert bench.json("retry", "dst", "night/f0")["requeued"] == 1
 
 
+def test_where_there_is_nothing_to_do_it_says_so(bench: Bench) -> None:
+    assert bench.run("retry", "dst", "night/f1").stdout.startswith("Nothing to try again")
+    assert bench.run("ignore", "dst", "night/f1", "--reason", "x").stdout.startswith("Nothing to leave out")
+    conflict(bench)
+    assert bench.run("retry", "dst", "night/f0").stdout.startswith("1 copy again in the queue")
+
+
 def test_one_unknown_name_and_nothing_is_changed(bench: Bench) -> None:
     conflict(bench)
     assert bench.run("retry", "dst", "night/f0", "none").returncode == 2
@@ -179,6 +187,14 @@ def test_a_whole_archive_that_is_away_is_not_called_missing(bench: Bench) -> Non
     os.rmdir(bench.dst)
     os.rename(bench.here / "away", bench.dst)
     assert bench.json("verify", "dst", "--ledger", url)["verified"] == 3
+
+
+def test_a_ledger_that_may_not_be_reached_is_not_called_absent(bench: Bench, unprivileged: Unprivileged) -> None:
+    (bench.dst / ".skystow").chmod(0)
+    done = unprivileged([bench.program, "status", bench.dst])
+    (bench.dst / ".skystow").chmod(0o755)
+    assert done.returncode == 2
+    assert "cannot reach the ledger" in done.stderr
 
 
 # ── ledger ──────────────────────────────────────────────────────────────────────────────────────────────────────

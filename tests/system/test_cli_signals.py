@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.cli_kit import Bench, interrupt, until
+from tests.system.cli_kit import Bench, interrupt, make_site, until
 
 
 @pytest.fixture
@@ -38,6 +38,40 @@ def test_interrupted_while_copying_everything_is_resumable(bench: Bench, number:
         assert (copy["attempts"], copy["state"]) == (0, "done")
         assert (bench.dst / f"f{n}").read_bytes() == (bench.src / f"f{n}").read_bytes()
     assert list((bench.dst / ".skystow" / "staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("command", "code"), [(["archive", "src", "dst"], None), (["run", "site.yaml"], 0)])
+def test_a_signal_at_the_very_start_is_no_fault_of_ours(
+    bench: Bench, number: signal.Signals, command: list[str], code: int | None
+) -> None:
+    make_site(bench)
+    for n in range(100):
+        bench.write(f"f{n}")
+    listening = 128 + number if code is None else code
+    for delay in (0.03, 0.1, 0.15, 0.2, 0.3):
+        process = bench.start(*command)
+        time.sleep(delay)  # wherever this hits: Python's own start, our imports, the work, or after it
+        ended, took, _, err = interrupt(process, number)
+        assert ended in (-number, listening, 0), (delay, err)
+        assert took < 5
+        assert "our own fault" not in err
+    if command[0] == "archive":
+        numbers = bench.archive()
+        assert (numbers["files"], numbers["failed"]) == (100, 0)
+
+
+def test_what_has_no_end_says_that_it_was_stopped_as_asked(bench: Bench) -> None:
+    make_site(bench)
+    for command in (["run", "site.yaml"], ["archive", "src", "dst2", "--follow"]):
+        process = bench.start(*command)
+        bench.write(f"{command[0]}.tmp")
+        os.rename(bench.src / f"{command[0]}.tmp", bench.src / f"{command[0]}.fits")
+        place = bench.here / command[2 if command[0] == "archive" else 1]
+        until((place if place.suffix == "" else bench.dst).joinpath(f"{command[0]}.fits").exists, process)
+        _, _, out, _ = interrupt(process, signal.SIGTERM)
+        assert "Stopped, as asked" in out
+        assert "before the end" not in out
 
 
 def test_follow_takes_what_comes_until_it_is_interrupted(bench: Bench) -> None:

@@ -40,6 +40,34 @@ def test_one_pass_archives_all_that_is_there_and_hands_it_off(bench: Bench) -> N
     assert bench.json("verify", "site.yaml", "--destination", "oods")["verified"] == 5
 
 
+def test_a_pass_that_waits_for_quiet_knows_what_was_archived_before(bench: Bench) -> None:
+    make_site(bench, SITE.replace("quiet_for: 0", "quiet_for: 500ms"))
+    for n in range(3):
+        bench.write(f"f{n}", b"photons")
+    assert bench.json("run", "site.yaml", "--once")["archived"] == 3
+    again = bench.json("run", "site.yaml", "--once")
+    assert (again["files"], again["archived"], again["already"]) == (3, 0, 3)
+    bench.write("f0", b"other photons")
+    bench.write("new", b"photons")
+    mixed = bench.json("run", "site.yaml", "--once", code=3)
+    assert (mixed["files"], mixed["archived"], mixed["already"], mixed["conflicts"]) == (4, 1, 2, 1)
+
+
+def test_the_bytes_of_a_file_are_counted_once_and_not_for_each_copy(bench: Bench) -> None:
+    bench.write("a.fits", bytes(1000))
+    assert bench.run("run", "site.yaml", "--once").stdout.startswith("1 file archived (1000 B ")
+
+
+def test_what_a_source_notes_is_logged_and_told(bench: Bench) -> None:
+    done = bench.run("run", "site.yaml", "--once", "--json")
+    assert json.loads(done.stdout)["notes"][0]["source"] == "instrument"
+    (line,) = [line for line in done.stderr.splitlines() if "event=note" in line]
+    assert "level=warning" in line
+    assert "source=instrument" in line
+    assert "the root is empty" in line
+    assert "the root is empty" in bench.run("check", "site.yaml").stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_service_that_is_stopped_ends_well(bench: Bench, number: int) -> None:
     process = bench.start("run", "site.yaml", "--json")
@@ -151,6 +179,14 @@ def test_a_site_file_that_is_wrong_is_told_line_by_line(bench: Bench) -> None:
     assert len(told["problems"]) == 2
 
 
+def test_a_directory_is_no_site_file(bench: Bench) -> None:
+    for command in ("run", "check", "retire"):
+        done = bench.run(command, "dst")
+        assert done.returncode == 2
+        assert "dst is a directory" in done.stderr
+        assert "wants a site file" in done.stderr
+
+
 def test_a_default_ledger_needs_its_destination(bench: Bench) -> None:
     make_site(bench, SITE.replace("ledger: sqlite:///ledger.db\n", ""))
     bench.write("a.fits")
@@ -183,6 +219,7 @@ def test_what_is_proven_goes_at_the_source_and_the_rest_is_explained(bench: Benc
     assert bench.json("retire", "site.yaml")["removed"] == 1
     assert sorted(path.name for path in bench.src.iterdir()) == ["b.fits", "flat.cal"]
     assert bench.json("trace", "site.yaml", "a.fits")["retired_at"] is not None
+    assert "removed at its source 2" in bench.run("trace", "site.yaml", "a.fits").stdout
 
 
 def test_nothing_is_removed_where_nothing_is_configured(bench: Bench) -> None:

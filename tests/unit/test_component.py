@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 import pytest
 
 from skystow.adapters.clock import SystemClock
-from skystow.adapters.memory import MemoryAnnouncer, MemoryLedger, MemorySource, MemoryStore, MemoryTree
+from skystow.adapters.memory import ManualClock, MemoryAnnouncer, MemoryLedger, MemorySource, MemoryStore, MemoryTree
 from skystow.engine.deliver import Rules
 from skystow.errors import PlaceFault, Stopped, UnfitPlace, Unreachable, Unreadable
-from skystow.model.records import Worker
-from skystow.model.transfer import Destination, RetryPolicy, Route, State
-from skystow.ports import Room
-from skystow.service import intake, pump
+from skystow.model.records import Arrival, Worker
+from skystow.model.transfer import Destination, RetryPolicy, Route, State, Work
+from skystow.ports import Admission, Room, Staged, Stop
+from skystow.service import component, intake, pump
 from skystow.service.component import Component, Ending
 from skystow.service.halt import Halt
 from skystow.service.intake import Inlet
@@ -71,6 +72,7 @@ def short_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (pump, intake):
         monkeypatch.setattr(module, "FIRST_REST", 0.01)
         monkeypatch.setattr(module, "LONGEST_REST", 0.05)
+    monkeypatch.setattr(component, "GRACE", 0.3)
 
 
 def test_a_single_pass_archives_hands_off_tells_and_ends() -> None:
@@ -246,3 +248,147 @@ def test_notices_wait_in_the_ledger_while_the_announcer_is_away() -> None:
     assert house.run() is Ending.FINISHED
     assert house.run() is Ending.FINISHED
     assert len({n.id for n in house.announcer.announced}) == 4
+
+
+class FlickeringLedger(MemoryLedger):
+    """Each call that is named in `away` fails, so many times."""
+
+    def __init__(self, away: dict[str, int]) -> None:
+        super().__init__(Worker("host", "boot", "ns", 1, 1), SystemClock(), SOON)
+        self.away = away
+
+    def _flicker(self, call: str) -> None:
+        if self.away.get(call, 0) > 0:
+            self.away[call] -= 1
+            raise Unreachable("the ledger is locked", place="ledger")
+
+    def admit(self, arrivals: Sequence[Arrival], destinations: Sequence[Destination]) -> Admission:
+        self._flicker("admit")
+        return super().admit(arrivals, destinations)
+
+    def next_wake(self, route: Route) -> float | None:
+        where = threading.current_thread().name.split()[0]
+        self._flicker("next_wake of a pump" if where == "carry" else "next_wake of the component")
+        return super().next_wake(route)
+
+
+@pytest.mark.parametrize("call", ["admit", "next_wake of a pump", "next_wake of the component"])
+def test_a_ledger_that_is_away_for_a_while_ends_nothing(call: str) -> None:
+    house = House()
+    house.ledger = ledger = FlickeringLedger({call: 5})
+    assert house.run() is Ending.FINISHED
+    assert ledger.away == {call: 0}
+    assert house.states() == {State.DONE}
+
+
+def test_a_rest_ends_though_nothing_is_left_to_bring() -> None:
+    house = House()
+    house.ledger = ledger = FlickeringLedger({})
+    assert house.run() is Ending.FINISHED
+    ledger.away["next_wake of the component"] = 1
+
+    def stop_when_well() -> None:
+        until = time.monotonic() + 5
+        while (any(ledger.away.values()) or house.progress.resting) and time.monotonic() < until:
+            time.sleep(0.01)
+        house.halt.set()
+
+    threading.Thread(target=stop_when_well).start()
+    assert house.run(once=False) is Ending.STOPPED
+    assert ledger.away == {"next_wake of the component": 0}
+    assert house.progress.resting == []
+
+
+def test_a_ledger_that_was_away_is_shown_well_again() -> None:
+    house = House()
+    house.ledger = FlickeringLedger({"admit": 1})
+    assert house.run() is Ending.FINISHED
+    assert house.progress.resting == []
+
+
+class SlowStore(MemoryStore):
+    """Copies for a second, block by block."""
+
+    def _stage(self, work: Work, stop: Stop) -> Staged:
+        for _ in range(20):
+            if stop.is_set():
+                raise Stopped("stopped while copying")
+            time.sleep(0.05)
+        return super()._stage(work, stop)
+
+
+def test_a_file_that_takes_long_is_not_given_up() -> None:
+    house = House()
+    house.archive = SlowStore("archive", {"instrument": house.tree})
+    house.oods = MemoryStore("oods", {"archive": house.archive.files})
+    assert house.run(give_up_after=0.4) is Ending.FINISHED
+    assert house.states() == {State.DONE}
+
+
+class HungStore(MemoryStore):
+    """On a mount that does not answer, until `back`."""
+
+    def __init__(self, name: str, sources: dict[str, MemoryTree]) -> None:
+        super().__init__(name, sources)
+        self.back = threading.Event()
+
+    def tokens(self) -> Sequence[str]:
+        assert self.back.wait(30)
+        return super().tokens()
+
+    def room(self) -> Room:
+        assert self.back.wait(30)
+        return super().room()
+
+
+def test_a_place_that_hangs_holds_up_nobody_else_and_not_the_end() -> None:
+    house = House()
+    house.oods = hung = HungStore("oods", {"archive": house.archive.files})
+    assert house.run(give_up_after=0.5) is Ending.UNFINISHED
+    assert house.archive.files.files.keys() == {A, B}
+    hung.back.set()
+    house.halt = Halt()
+    assert house.run() is Ending.FINISHED
+    assert house.states() == {State.DONE}
+
+
+def test_a_failure_is_told_though_a_thread_hangs() -> None:
+    house = House()
+    house.oods = hung = HungStore("oods", {"archive": house.archive.files})
+
+    def unfit(path: PurePosixPath) -> None:
+        raise UnfitPlace("links do not work there")
+
+    house.acts["publish"] = unfit
+    with pytest.raises(UnfitPlace):
+        house.run()
+    hung.back.set()
+
+
+def test_streams_that_meet_one_fault_together_do_not_lengthen_the_rest() -> None:
+    clock = ManualClock()
+    rest = pump.Rest(clock)
+    first = [rest.begin(Unreachable("away", place=place)) for place in ("archive", "archive", "ledger")]
+    assert first == [pump.FIRST_REST] * 3
+    assert rest.places == {"archive", "ledger"}
+    clock.advance(pump.FIRST_REST)
+    assert rest.begin(Unreachable("away", place="archive")) == pytest.approx(2 * pump.FIRST_REST)
+
+
+def test_lanes_are_asked_upstream_first() -> None:
+    """Else a handoff that is woken between two questions would be missed, and the pass called finished."""
+    house = House()
+    lanes = [
+        Lane(Route(source, store.name), store, Rules())
+        for source, store in (("archive", house.oods), ("instrument", house.archive))
+    ]
+    ordered = Component(
+        ledger=house.ledger,
+        clock=SystemClock(),
+        inlets=[],
+        lanes=lanes,
+        announcer=None,
+        worker_alive=lambda _: True,
+        progress=house.progress,
+    ).lanes
+    assert [lane.route.destination for lane in ordered] == ["archive", "oods"]

@@ -127,7 +127,7 @@ def test_a_handoff_brings_the_copy_that_it_links_from() -> None:
         ("finished_on: moved", "line 5: sources[0].finished_on: should be 'quiet' or 'close', not 'moved'"),
         ('layout: "{relativ_path}"', "did you mean {relative_path}?"),
         ("layout: 7", "line 5: sources[0].layout: should be a template such as {relative_path}, not 7"),
-        ("exclude: ['[a']", "line 5: sources[0].exclude: pattern ‘[a’ has a ‘[’ without its ‘]’"),
+        ("exclude: ['[a']", "line 5: sources[0].exclude[0]: pattern ‘[a’ has a ‘[’ without its ‘]’"),
         ("exclude: '*.tmp'", "line 5: sources[0].exclude: should be a list, not '*.tmp'"),
         ("priority: high", "line 5: sources[0].priority: should be a whole number, not 'high'"),
         ("to: [archve]", "line 5: to: no destination is called 'archve'; did you mean 'archive'?"),
@@ -145,6 +145,15 @@ def test_a_mistake_in_a_source_is_told_with_its_line(line: str, told: str) -> No
     assert found[0].startswith("line 5: ")
 
 
+def test_every_pattern_that_is_wrong_is_told_with_its_own_line() -> None:
+    found = problems(with_source("exclude:\n      - '[a'\n      - good\n      - ''"))
+    assert [line.split(": pattern ")[0] for line in found] == [
+        "line 6: sources[0].exclude[0]",
+        "line 8: sources[0].exclude[2]",
+    ]
+    assert not any("not a list" in line for line in found)
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
@@ -154,7 +163,7 @@ def test_a_mistake_in_a_source_is_told_with_its_line(line: str, told: str) -> No
         ("min_free: 5", "destinations[0].min_free: should be a percentage such as 5 %, below 100 %, not 5"),
         ("file_mode: 0999", "destinations[0].file_mode: should be an octal mode in quotes"),
         ("file_mode: 444", "destinations[0].file_mode: should be an octal mode in quotes"),
-        ("required: 1", "destinations[0].required: should be a boolean, not 1"),
+        ("required: 1", "destinations[0].required: should be true or false, not 1"),
         ("bwlimit: 0", "destinations[0].bwlimit: should be a size per second"),
         ("batch: {files: 9000}", "destinations[0].batch.files: should be less than or equal to 5000, not 9000"),
         ("batch: {size: 10 potatoes}", "destinations[0].batch.size: should be a size such as"),
@@ -269,7 +278,7 @@ def test_bytes_that_are_no_text_are_told() -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the site file .*: No such file"):
         load(str(tmp_path / "none.yaml"))
-    with pytest.raises(ConfigError, match=r"cannot read the site file .*: Is a directory"):
+    with pytest.raises(ConfigError, match=r"is a directory; this command wants a site file"):
         load(str(tmp_path))
 
 

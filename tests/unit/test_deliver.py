@@ -12,7 +12,7 @@ import pytest
 from skystow.adapters.memory import ManualClock, MemoryLedger, MemorySource, MemoryStore, MemoryTree
 from skystow.engine.admit import admit
 from skystow.engine.deliver import LEASE, Rules, Tally, deliver
-from skystow.errors import NoSpace, PlaceFault, Stopped, Unreachable, Unreadable
+from skystow.errors import BadName, NoSpace, PlaceFault, Stopped, Unreachable, Unreadable
 from skystow.model.records import Digest, Worker
 from skystow.model.transfer import Destination, RetryPolicy, Route, State, Step
 from skystow.ports import Dossier
@@ -155,13 +155,8 @@ def test_a_places_fault_spends_no_attempt_and_loses_nothing(house: House, verb: 
 
 
 def test_a_verdict_of_done_waits_for_the_synced_directory(house: House) -> None:
-    """The sync fails for good: nothing may be recorded as done, though both names stand."""
-
-    def fail_again() -> None:
-        house.fail[("sync", "a.fits")] = NoSpace("full", place="archive")
-        raise NoSpace("full", place="archive")
-
-    house.fail[("sync", "a.fits")] = fail_again
+    """The sync fails: nothing may be recorded as done, though both names stand."""
+    house.fail[("sync", "a.fits")] = NoSpace("full", place="archive")
     with pytest.raises(PlaceFault):
         house.carry()
     assert {house.state(A), house.state(B)} == {State.WAITING}
@@ -278,3 +273,94 @@ def test_a_worker_that_lost_its_lease_publishes_nothing(house: House) -> None:
     assert sum(act.startswith("publish") for act in house.acts) == 2
     for path in (A, B):
         assert sum(event.step is Step.DELIVERED for event in house.dossier(path).events) == 1
+
+
+def test_what_could_not_be_sealed_is_never_sealed_again_but_staged_anew(house: House) -> None:
+    """The kernel tells once that it could not write something back; a second sync would call it durable."""
+    house.fail[("seal", "a.fits")] = PlaceFault("I/O error", place="archive")
+    with pytest.raises(PlaceFault):
+        house.carry()
+    assert (house.archived(A), house.state(A)) == (None, State.WAITING)
+    house.carry()
+    assert [act for act in house.acts if act in ("stage a.fits", "seal a.fits", "publish a.fits")] == [
+        *("stage a.fits", "seal a.fits"),
+        *("stage a.fits", "seal a.fits", "publish a.fits"),
+    ]
+
+
+@pytest.mark.parametrize("number", [False, True])
+def test_a_taken_name_that_cannot_be_read_is_one_file_s_fault(house: House, number: bool) -> None:
+    house.rules = replace(house.rules, number_conflicts=number)
+    house.store.files.write(A, b"other")
+    house.fail[("adopt", "a.fits")] = lambda: house.fail.update({("prove", "a.fits"): Unreadable("I/O error")})
+    house.carry()
+    assert house.state(B) is State.DONE
+    assert (house.dossier(A).copies[0].fault, house.dossier(A).copies[0].attempts) == ("unreadable", 1)
+
+
+def test_a_name_too_long_for_a_number_is_one_file_s_fault() -> None:
+    house, long = House(Rules(number_conflicts=True)), PurePosixPath("x" * 255)
+    house.tree.write(long, b"alpha")
+    house.tree.write(B, b"beta")
+    house.sweep()
+    house.store.files.write(long, b"other")
+    house.store.files.fault = too_long
+    house.carry()
+    assert house.state(B) is State.DONE
+    assert house.dossier(long).copies[0].fault == "bad-name"
+
+
+def too_long(_verb: str, path: PurePosixPath) -> None:
+    if len(path.name) > 255:
+        raise BadName(f"{path}: file name too long")
+
+
+def test_a_numbered_name_that_cannot_be_read_is_taken(house: House) -> None:
+    house.rules = Rules(number_conflicts=True)
+    house.store.files.write(A, b"other")
+    house.store.files.write("a.fits.1", b"alpha")
+    house.store.files.fault = lambda verb, path: unreadable() if (verb, path.name) == ("digest", "a.fits.1") else None
+    house.carry()
+    assert house.dossier(A).copies[0].path == PurePosixPath("a.fits.2")
+
+
+def unreadable() -> None:
+    raise Unreadable("I/O error")
+
+
+def test_what_was_promised_but_cannot_be_read_back_is_staged_again(house: House) -> None:
+    house.fail[("sync", "a.fits")] = Died()
+    with pytest.raises(Died):
+        house.carry()
+    house.ledger.reclaim(lambda _: False)
+    house.fail[("prove", "a.fits")] = Unreadable("I/O error")
+    while house.ledger.next_wake(ROUTE) == 0:
+        house.carry()
+    assert {house.state(A), house.state(B)} == {State.DONE}
+
+
+def test_what_was_promised_is_taken_up_in_groups(house: House) -> None:
+    """Each holds a descriptor, and a batch of a thousand may have died."""
+    for name in "cd":
+        house.tree.write(name, name.encode(), mtime_ns=9)
+    house.sweep()
+    house.fail[("sync", "a.fits")] = Died()
+    with pytest.raises(Died):
+        house.carry()
+    house.ledger.reclaim(lambda _: False)
+    house.store.max_group, house.acts = 1, []
+    house.carry()
+    adopted = [act for act in house.acts if act.split()[0] in ("adopt", "drop")]
+    assert adopted == ["adopt a.fits", "drop a.fits", "adopt b.fits", "drop b.fits"]
+
+
+@pytest.mark.parametrize("fault", [Stopped("asked"), NoSpace("full", place="archive")], ids=["stop", "place"])
+def test_what_was_opened_to_be_compared_is_let_go(house: House, fault: BaseException) -> None:
+    house.store.files.write(A, b"alpha")
+    house.fail[("adopt", "a.fits")] = lambda: house.fail.update({("prove", "a.fits"): fault})
+    with pytest.raises(type(fault)):
+        house.carry()
+    assert house.acts.count("adopt a.fits") == 1
+    assert house.acts.count("drop a.fits") == 2  # as staged, and as what stands there
+    house.carry()
+    assert {house.state(A), house.state(B)} == {State.DONE}

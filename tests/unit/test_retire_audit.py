@@ -12,7 +12,7 @@ from skystow.engine.admit import admit
 from skystow.engine.audit import verify
 from skystow.engine.deliver import Rules, Tally, deliver
 from skystow.engine.retire import Decision, Policy, retire
-from skystow.errors import Unreachable
+from skystow.errors import Unreachable, Unreadable
 from skystow.model.records import Worker
 from skystow.model.transfer import Destination, Route, Step
 
@@ -106,6 +106,46 @@ def test_every_required_copy_must_be_done() -> None:
     house.clock.advance(DAY + 1)
     (decision,) = house.retire()
     assert (decision.remove, decision.reason) == (False, "the copy at oods is waiting")
+
+
+def test_what_replaces_the_file_while_it_is_read_again_stays(house: House) -> None:
+    """The same size and mtime, as `rsync -a` brings a corrected file; its content was never archived."""
+
+    acts: list[str] = []
+
+    def replaced(verb: str, path: PurePosixPath) -> None:
+        acts.extend({verb} - {"present"})
+        if acts[-2:] == ["digest", "stat"]:  # it was read to its end, and is looked at for the last time
+            house.tree.write(path, b"ALPHA", mtime_ns=5)
+
+    house.tree.fault = replaced
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert not decision.remove
+    assert house.tree.files[A].content == b"ALPHA"
+
+
+def test_a_copy_at_a_place_that_the_site_no_longer_names_is_no_proof(house: House) -> None:
+    house.clock.advance(DAY + 1)
+    (decision,) = retire(house.ledger, house.source, {}, AFTER_A_DAY, dry_run=False, stop=NEVER)
+    assert (decision.remove, A in house.tree.files) == (False, True)
+    assert "names no such place" in decision.reason
+
+
+def test_a_source_file_that_cannot_be_looked_at_holds_up_no_other(house: House) -> None:
+    house.tree.write("b.fits", b"beta", mtime_ns=6)
+    for batch in house.source.sweep(stop=NEVER):
+        admit(batch, house.ledger, house.destinations)
+    house.carry()
+
+    def closed(verb: str, path: PurePosixPath) -> None:
+        if (verb, path) == ("stat", A):
+            raise Unreadable("a.fits: permission denied")
+
+    house.tree.fault = closed
+    house.clock.advance(DAY + 1)
+    assert [decision.remove for decision in house.retire()] == [False, True]
+    assert set(house.tree.files) == {A}
 
 
 def test_gone_already_is_written_down(house: House) -> None:

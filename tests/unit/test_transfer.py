@@ -76,6 +76,7 @@ class TestWait:
 
     def test_the_same_file_waits_the_same_and_others_do_not(self) -> None:
         assert POLICY.wait(2, 1) == POLICY.wait(2, 1)
+        assert POLICY.wait(10_000, 1) <= 1.2 * POLICY.most
         waits = [POLICY.wait(1, salt) for salt in range(1000)]
         assert len(set(waits)) > 990
         assert max(waits) - min(waits) > 0.35

@@ -224,3 +224,45 @@ def test_whose_fault_it_is(code: int, side: Side, kind: type[SkystowError]) -> N
 def test_every_row_of_the_table_can_be_said() -> None:
     said = {key: blame(OSError(key[0], os.strerror(key[0])), key[1], "a", place="there") for key in TABLE}
     assert {key: type(fault) for key, fault in said.items()} == TABLE
+
+
+@pytest.mark.parametrize("call", ["scandir", "fstat"])
+def test_a_disk_that_breaks_in_the_middle_is_a_fault_not_a_bug(
+    tree: LocalTree, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    tree.directory(b"d")
+
+    def stale(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, stale)
+        with pytest.raises(Unreachable):
+            tree.present() if call == "scandir" else tree.open_file(PurePosixPath("d/a"))
+
+
+def test_only_the_very_file_that_was_looked_at_is_removed(tree: LocalTree, tmp_path: Path) -> None:
+    path, name = PurePosixPath("d/a"), tmp_path / "d/a"
+    now, stamp = tree.stat(path), name.stat().st_mtime_ns
+    assert now is not None
+    (tmp_path / "new").write_bytes(b"LIGHT")
+    os.utime(tmp_path / "new", ns=(stamp, stamp))
+    (tmp_path / "new").replace(name)
+    with pytest.raises(Changed):
+        tree.remove(path, now)
+    assert name.read_bytes() == b"LIGHT"
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["a bad sector", "a dead disk"])
+def test_a_disk_that_cannot_be_read_at_all_is_no_file_s_fault(
+    tree: LocalTree, monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", broken)
+        if dead:
+            patched.setattr(os, "scandir", broken)
+        with pytest.raises(Unreachable if dead else Unreadable):
+            tree.digest(PurePosixPath("d/a"), "md5", stop=Flag())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from skystow.adapters.settling import Settling
 from skystow.errors import BadName, Stopped, Unreachable
 from skystow.model.layout import RESERVED, Attributes, Layout
-from skystow.model.patterns import TEMPORARY, Patterns
+from skystow.model.patterns import TEMPORARY, Patterns, called
 from skystow.model.records import Arrival, Fingerprint, Skipped, path_text, shown
 from skystow.ports import Clock, Stop, Tree
 
@@ -235,9 +235,9 @@ class DirectorySource:
 
     def _left_out(self, relative: str, *, directory: bool) -> str:
         if pattern := self._exclude.match(relative, directory=directory):
-            return f"excluded by ‘{shown(pattern)}’"
+            return f"excluded by {called(pattern)}"
         if pattern := self._temporary.match(relative, directory=directory):
-            return f"temporary name (‘{shown(pattern)}’)"
+            return f"temporary name ({called(pattern)})"
         return ""
 
     def _skipped(self, relative: bytes, reason: str) -> Skipped:

@@ -55,10 +55,12 @@ class HardlinkStore(LocalStore):
         try:
             return digest_file(staged.handle, staged.size, algorithm, stop)
         except OSError as error:
-            raise blame(error, Side.STAGING, shown(work.target), place=self.name) from error
+            raise blame(error, Side.SOURCE, shown(work.target), place=self.name) from error
 
     def seal(self, group: Sequence[Staged]) -> None:
-        """Nothing: what could be sealed is the upstream copy's."""
+        """What is linked was sealed with the upstream copy. What stands there already is somebody else's writing."""
+        if adopted := [staged for staged in group if staged.adopted]:
+            self._make_durable(adopted, [staged.handle for staged in adopted])
 
     def link(self, staged: Staged, name: bytes, directory: Directory) -> None:
         """Link by the staged name: the inode keeps its upstream name, so that only the name in the claim's area can

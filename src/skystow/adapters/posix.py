@@ -15,7 +15,7 @@ from skystow.adapters.digests import BLOCK, Hasher, digest_file, hasher
 from skystow.adapters.staging import LocalStore, StoreOptions
 from skystow.adapters.syscalls import allocate
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
-from skystow.errors import Changed, FileFault, Stopped
+from skystow.errors import Changed, Conflict, FileFault, NameTaken, NoSpace, Stopped
 from skystow.model.records import Digest, shown
 from skystow.model.transfer import Work
 from skystow.ports import Staged, Stop
@@ -58,7 +58,8 @@ class PosixStore(LocalStore):
         try:
             return digest_file(staged.handle, staged.size, algorithm, stop)
         except OSError as error:
-            raise blame(error, Side.STAGING, f"reading {shown(staged.work.target)} back", place=self.name) from error
+            side = Side.SOURCE if staged.adopted else Side.STAGING
+            raise blame(error, side, f"reading {shown(staged.work.target)} back", place=self.name) from error
 
     def seal(self, group: Sequence[Staged]) -> None:
         if not group:
@@ -70,6 +71,23 @@ class PosixStore(LocalStore):
         except OSError as error:
             raise blame(error, Side.STAGING, "mode, owner or time", place=self.name) from error
         self._make_durable(group, [staged.handle for staged in group])
+
+    def publish(self, staged: Staged) -> None:
+        """A name that is taken by the source's own inode is no copy of it, though every digest agrees."""
+        try:
+            super().publish(staged)
+        except NameTaken:
+            if self._is_the_source(staged.work):
+                raise Conflict(
+                    f"{shown(staged.work.target)} in {self.name} is the source file itself (a hard link, or the same "
+                    "directory mounted twice), no copy of it",
+                    remedy="remove or rename it there, then skystow retry",
+                ) from None
+            raise
+
+    def _is_the_source(self, work: Work) -> bool:
+        source, there = self.origin(work.source.place).look(work.source.path), self._tree.look(work.target)
+        return source is not None and there is not None and os.path.samestat(source, there)
 
     # one file
 
@@ -103,6 +121,12 @@ class PosixStore(LocalStore):
         def create(name: bytes, area: Directory) -> int:
             return os.open(name, _NEW, 0o600, dir_fd=area.fd)
 
+        if size > BLOCK and size > (room := self.measure()).spare:
+            raise NoSpace(
+                f"{self.name}: {shown(work.target)} has {size / 2**30:.2f} GiB, {room.free / 2**30:.2f} GiB are free",
+                place=self.name,
+                remedy="make room there (min_free must be left); skystow goes on by itself",
+            )
         target = self.in_area(work, create)
         if size > BLOCK:
             try:

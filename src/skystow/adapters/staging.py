@@ -32,6 +32,7 @@ STAGING = HOME + b"/staging"
 _TOKEN = re.compile(r"[0-9a-f]{1,128}")
 _MANY = 16
 """So many syncs cost more than one of the whole file system."""
+_LARGEST = 2**63 - 1
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -97,18 +98,23 @@ class LocalStore:
         self, works: Sequence[Work], bring: Callable[[Work], Staged], stop: Stop
     ) -> Iterator[tuple[Work, Staged | FileFault]]:
         """`stage`, by `bring` for each work: its fault is its own."""
-        for place in {work.source.place for work in works}:
-            self.origin(place).forget()
-        for work in works:
-            if stop.is_set():
-                raise Stopped("stopped between two files")
-            outcome: Staged | FileFault
-            try:
-                outcome = bring(work)
-            except FileFault as fault:
-                outcome = fault
-            yield work, outcome
-            del outcome  # its traceback holds this frame, and so directories open, until the garbage is collected
+        try:
+            for place in {work.source.place for work in works}:
+                self.origin(place).forget()
+            for work in works:
+                if stop.is_set():
+                    raise Stopped("stopped between two files")
+                outcome: Staged | FileFault
+                try:
+                    outcome = bring(work)
+                except FileFault as fault:
+                    outcome = fault
+                    if work.token in self._areas:
+                        self._remove_area(work.token)  # it may have been the only file there
+                yield work, outcome
+                del outcome  # its traceback holds this frame, and so directories open, until garbage is collected
+        finally:
+            self._let_go()
 
     def area(self, token: str) -> Directory:
         """The staging directory of a claim, made when needed. Raises `OSError`, `Unreachable`."""
@@ -203,7 +209,7 @@ class LocalStore:
 
     def _publish_fault(self, error: OSError, staged: Staged) -> Exception:
         what = shown(staged.work.target)
-        if error.errno == errno.ENOENT and os.fstat(staged.handle).st_nlink == 0:
+        if error.errno == errno.ENOENT and self._swept(staged):
             return ClaimLost(f"{what}: its staging area was swept")
         if error.errno == errno.ENOENT:
             self._tree.forget()  # its directory was removed under us; the next try makes it again
@@ -213,7 +219,18 @@ class LocalStore:
             return UnfitPlace(f"{self.name}: neither hard links nor renameat2(RENAME_NOREPLACE) work in {self._tree}")
         if error.errno == errno.EXDEV:
             return UnfitPlace(f"{self.name}: {what} is on another device than {self._tree}/{STAGING.decode()}")
-        return blame(error, Side.PUBLISH, what, place=self.name)
+        refused = error.errno in (errno.EACCES, errno.EPERM) and self._root_refuses(staged)
+        return blame(error, Side.STAGING if refused else Side.PUBLISH, what, place=self.name)
+
+    def _root_refuses(self, staged: Staged) -> bool:
+        """Whether the root itself takes no new names: everybody's fault, that of a directory below is one file's."""
+        root, first = self._tree.directory(b""), held(staged.work.target)[0].split(b"/", 1)[0]
+        below = os.access(first, os.F_OK, dir_fd=root.fd)
+        return not below and not os.access(b".", os.W_OK | os.X_OK, dir_fd=root.fd, effective_ids=True)
+
+    def _swept(self, staged: Staged) -> bool:
+        area = self._areas.get(staged.work.token)
+        return area is None or not _same_inode(staged.handle, b"%d" % staged.work.id, area)
 
     def _make_public(self, above: Directory, name: bytes) -> None:
         try:
@@ -296,7 +313,12 @@ class LocalStore:
             if error.errno != errno.ENOENT:
                 raise blame(error, Side.STAGING, f"staging area {token}", place=self.name) from error
         self._areas.pop(token, None)
-        self._tree.forget()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """An idle pump keeps no disk from being unmounted."""
+        for tree in (self._tree, *self._origins.values()):
+            tree.forget()
 
     def adopt(self, work: Work) -> Staged | None:
         """`source` of what is returned is the work's own fingerprint. None also where something stands that cannot
@@ -333,12 +355,20 @@ class LocalStore:
         self._remove_area(token)
 
     def room(self) -> Room:
+        """Looks anew: a disk that went and came back is found again, and one that went is not written to."""
+        self._tree.forget()
+        return self.measure()
+
+    def measure(self) -> Room:
+        """`room` of the root that is open already. Raises `PlaceFault`."""
         try:
             root = self._tree.directory(b"")
             found = os.fstatvfs(root.fd)
         except OSError as error:
             raise blame(error, Side.STAGING, str(self._tree), place=self.name) from error
         total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        if total == 0:  # a file system that does not tell (FUSE): whether there is room is known when it is written to
+            return Room(total=0, free=0, spare=_LARGEST)
         return Room(total=total, free=free, spare=int(free - self.options.min_free * total))
 
     def check(self, upstream: Tree | None) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ Directory descriptors are kept between files, because walking costs more than co
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat as stat_bits
@@ -91,13 +92,17 @@ class LocalTree:
     def present(self) -> None:
         root = self._open_root()
         if self.marker is None:
-            with os.scandir(root.fd) as entries:
-                if next(entries, None) is None:
-                    raise Unreachable(
-                        f"{self.place}: {self} is empty",
-                        place=self.place,
-                        remedy="mount it, or name a marker file that proves it",
-                    )
+            try:
+                with os.scandir(root.fd) as entries:
+                    empty = next(entries, None) is None
+            except OSError as error:
+                raise Unreachable(f"{self.place}: {self}: {error.strerror}", place=self.place) from error
+            if empty:
+                raise Unreachable(
+                    f"{self.place}: {self} is empty",
+                    place=self.place,
+                    remedy="mount it, or name a marker file that proves it",
+                )
 
     def stat(self, path: PurePosixPath) -> Fingerprint | None:
         found = self.look(path)
@@ -114,13 +119,13 @@ class LocalTree:
 
     def remove(self, path: PurePosixPath, expected: Fingerprint) -> None:
         parent, name = held(path)
-        found = self.stat(path)
-        if found is None:
+        if self.look(path) is None:
             raise Missing(f"{shown(path)}: no such file")
-        if not found.same_content(expected):
-            raise Changed(f"{shown(path)}: changed since it was looked at, not removed")
         try:
             directory = self.directory(parent)
+            found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            if not stat_bits.S_ISREG(found.st_mode) or not fingerprint(found).untouched(expected):
+                raise Changed(f"{shown(path)}: changed since it was looked at, not removed")
             os.unlink(name, dir_fd=directory.fd)
             os.fsync(directory.fd)
         except OSError as error:
@@ -145,12 +150,15 @@ class LocalTree:
         """A descriptor (the caller closes it) of a regular file, to read, and what it looks like.
         Raises `Missing` (where the root is proven to be there), `Unreadable`, `NotAFile`, `BadName`, `PlaceFault`."""
         parent, name = held(path)
+        fd = -1
         try:
             directory = self.directory(parent)
             fd = os.open(name, _READ, dir_fd=directory.fd)
+            found = os.fstat(fd)
         except OSError as error:
+            if fd >= 0:
+                os.close(fd)
             raise self.fault(error, path) from error
-        found = os.fstat(fd)
         if not stat_bits.S_ISREG(found.st_mode):
             os.close(fd)
             raise NotAFile(f"{shown(path)}: not a regular file")
@@ -179,9 +187,10 @@ class LocalTree:
             self._kept = {}
 
     def fault(self, error: OSError, path: PurePosixPath) -> SkystowError:
-        """Whose fault it is that `path` cannot be read; a file is `Missing` only where the root is proven."""
+        """Whose fault it is that `path` cannot be read; a file is `Missing`, or its medium bad, only where the root
+        is proven."""
         found = blame(error, Side.SOURCE, shown(path), place=self.place)
-        if isinstance(found, Missing):
+        if isinstance(found, Missing) or error.errno == errno.EIO:
             self.present()
         return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Annotated, NoReturn
 
 import typer
@@ -63,8 +65,10 @@ def skystow(version: Annotated[bool, typer.Option("--version", help="Print the v
 def archive(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The directory whose contents are archived.")],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="Where they appear; made where it is missing.")],
-    digest: Annotated[str, typer.Option(help="blake3, sha256, xxh128 or md5.")] = "blake3",
-    streams: Annotated[int, typer.Option(min=1, max=64, help="Batches that are copied at the same time.")] = 2,
+    digest: Annotated[str, typer.Option(metavar="NAME", help="blake3, sha256, xxh128 or md5.")] = "blake3",
+    streams: Annotated[
+        int, typer.Option(metavar="N", min=1, max=64, help="Batches that are copied at the same time.")
+    ] = 2,
     bwlimit: Annotated[str | None, typer.Option(metavar="RATE", help="Read no faster than so: 50MB/s.")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out such names; may be given several times.")
@@ -138,7 +142,7 @@ def trace(place: Place, file: File, ledger: LedgerUrl = None, json: Json = False
 @app.command()
 def retry(
     place: Place,
-    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE]...", help="Files to try again.")] = None,
+    files: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Files to try again.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that failed too often (conflicts excepted).")] = False,
     ledger: LedgerUrl = None,
     json: Json = False,
@@ -236,11 +240,19 @@ def ledger_upgrade(
 
 def main() -> None:
     """The program. Always leaves by `SystemExit`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _too_early)  # until `conduct` listens
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale: a name is never a reason to fail
     sys.excepthook = _unexpected
     typer.main.get_command(app)(prog_name="skystow")
+
+
+def _too_early(number: int, _frame: FrameType | None) -> None:
+    """A signal before the command began: nothing was done yet."""
+    serves = sys.argv[1:2] == ["run"] and "--once" not in sys.argv
+    os._exit(0 if serves else 128 + number)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

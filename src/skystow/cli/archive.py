@@ -18,14 +18,14 @@ def archive(
 ) -> Exit:
     with build_archive(source, dest, options) as house:
         run = Run(house)
-        with watching(house.progress, quiet=json or quiet):
+        with watching(house, quiet=json or quiet):
             ending = asyncio.run(house.component().run(halt, once=not options.follow, give_up_after=give_up_after))
-        return run.finish(ending, place=shown(dest), json=json, quiet=quiet)
+        return run.finish(ending, place=shown(dest), json=json, quiet=quiet, endless=options.follow)
 
 
 def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json: bool, quiet: bool) -> Exit:
     """What would be done, by names, sizes and times alone; nothing is written, nor read but the names."""
-    fresh = fresh_bytes = there = taken = skipped = 0
+    fresh = fresh_bytes = there = there_bytes = taken = skipped = 0
     named: list[str] = []
     with preview(source, dest, options) as (inlet, tree):
         for batch in inlet.sweep(stop=halt):
@@ -35,7 +35,7 @@ def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json
                     continue
                 found = tree.stat(each.path) if tree else None
                 if found is not None and found.same_content(each.fingerprint):
-                    there += 1
+                    there, there_bytes = there + 1, there_bytes + (found.size or 0)
                     continue
                 taken += found is not None
                 fresh, fresh_bytes = fresh + 1, fresh_bytes + (each.fingerprint.size or 0)
@@ -45,9 +45,10 @@ def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json
             {
                 "dry_run": True,
                 "files": fresh + there,
-                "bytes": fresh_bytes,
+                "bytes": fresh_bytes + there_bytes,
                 "archived": 0,
                 "would_archive": fresh,
+                "would_archive_bytes": fresh_bytes,
                 "already": there,
                 "name_taken": taken,
                 "skipped": skipped,

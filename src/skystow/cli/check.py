@@ -49,9 +49,8 @@ def _findings(house: House, halt: Halt) -> Iterator[Finding]:
     for name, source in house.sources.items():
         try:
             batch = next(iter(source.sweep(stop=halt)), ())
-            yield Finding(
-                name, ok=True, text=f"readable; {len(batch)} entries in a first look" + _settling(source.settling())
-            )
+            text = f"readable; {len(batch):,} entries in a first look" + _settling(source.settling())
+            yield Finding(name, ok=True, text="; ".join([text, *house.notes.get(name, ())]))
         except (OperatorFault, PlaceFault) as fault:
             yield _failed(name, fault)
     trees: dict[str, Tree] = {**house.origins, **house.destinations}

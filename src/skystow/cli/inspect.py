@@ -140,6 +140,10 @@ def _copy(house: House, copy: Copy) -> dict[str, Any]:
     }
 
 
+def _spent(attempts: int) -> str:
+    return "no attempt spent" if not attempts else "1 attempt spent" if attempts == 1 else f"{attempts} attempts spent"
+
+
 def _story(house: House, dossier: Dossier, others: list[Dossier], place: str) -> Iterator[str]:
     count = dossier.fingerprint.size
     measured = f" ({size(count)}, {count:,} bytes)" if count is not None else ""
@@ -152,9 +156,10 @@ def _story(house: House, dossier: Dossier, others: list[Dossier], place: str) ->
         yield f"{copy.route.destination}: {copy.state.value}, {where(house, copy.route.destination, copy.path)}"
         if copy.state is State.DONE:
             verified = f", read again {when(copy.verified_at)}" if copy.verified_at else ""
-            yield f"  {copy.digest}, archived {when(copy.done_at)}{verified}"
+            removed = f", removed on purpose {when(copy.removed_at)}" if copy.removed_at else ""
+            yield f"  {copy.digest}, archived {when(copy.done_at)}{verified}{removed}"
         elif copy.error:
-            yield f"  last error, after {copy.attempts} failed attempts: {shown(copy.error)}"
+            yield f"  last error ({_spent(copy.attempts)}): {shown(copy.error)}"
     yield ""
     yield from outlook(dossier, place)
     yield ""

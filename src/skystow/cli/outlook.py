@@ -58,7 +58,7 @@ def _sentence(dossier: Dossier, copy: Copy, place: str) -> str:
             )
         case State.QUARANTINED if is_conflict(copy):
             return (
-                "its name holds other content, and nothing was overwritten. A person must decide: "
+                "its name is taken by something else, and nothing was overwritten. A person must decide: "
                 f"skystow resolve {place} {file} keep (what is archived stays, this version is left out) or "
                 f"skystow resolve {place} {file} number (this version goes beside it)."
             )
@@ -74,5 +74,5 @@ def _sentence(dossier: Dossier, copy: Copy, place: str) -> str:
     if copy.blocked:
         return f"it waits for the copy at {copy.route.source}; nobody needs to act here."
     if copy.wakes_at is not None:
-        return f"skystow tries again at {when(copy.wakes_at)} by itself; skystow retry {place} {file} tries at once."
+        return f"skystow tries again at {when(copy.wakes_at)}, if it runs then; nobody needs to act."
     return "it is the archiver's turn: it goes as soon as skystow runs and its place is well."

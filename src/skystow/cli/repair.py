@@ -25,7 +25,8 @@ def retry(place: str, names: list[str], *, all_: bool, ledger: str | None, json:
     with open_house(place, ledger) as house:
         copies = list(_quarantined(house)) if all_ else _stuck(house, names)
         changed = house.ledger.requeue(copies)
-    _report(json, {"requeued": changed}, f"{changed:,} copies wait again; skystow takes them up in its next run.")
+    text = f"{_copies(changed)} again in the queue; a skystow that runs takes them up, else the next run does."
+    _report(json, {"requeued": changed}, text if changed else "Nothing to try again: none is quarantined or ignored.")
     return Exit.WELL
 
 
@@ -49,8 +50,13 @@ def ignore(place: str, name: str, reason: str, *, ledger: str | None, json: bool
     with open_house(place, ledger) as house:
         copies = [c for dossier in newest(house, name) for c in dossier.copies if _open(c)]
         changed = house.ledger.ignore(copies, reason)
-    _report(json, {"ignored": changed}, f"{changed:,} copies of {shown(name)} are left out: {shown(reason)}")
+    text = f"{_copies(changed)} of {shown(name)} left out: {shown(reason)}"
+    _report(json, {"ignored": changed}, text if changed else f"Nothing to leave out: no copy of {shown(name)} waits.")
     return Exit.WELL
+
+
+def _copies(count: int) -> str:
+    return "1 copy" if count == 1 else f"{count:,} copies"
 
 
 def _open(copy: Copy) -> bool:

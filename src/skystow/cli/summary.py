@@ -15,6 +15,7 @@ from skystow.model.records import shown
 from skystow.model.transfer import Route, State
 from skystow.ports import Copy, Counts, Ledger
 from skystow.service.component import Ending
+from skystow.service.status import Seen
 from skystow.wiring import House
 
 PAGE = 500
@@ -46,23 +47,22 @@ class Run:
     def __init__(self, house: House) -> None:
         self.house = house
         self.began = time.monotonic()
-        self.before = self._done(house.ledger.counts())
-
-    def _done(self, counts: Iterable[Counts]) -> dict[Route, int]:
-        return {count.route: count.done for count in counts}
+        self.before = {count.route: count for count in house.ledger.counts()}
 
     def numbers(self, counts: Iterable[Counts]) -> Numbers:
-        progress, seen = self.house.progress, self.house.progress.seen
+        seen = self.house.progress.seen
         first = [count for count in counts if count.route in self.house.primary]
-        archived = sum(count.done - self.before.get(count.route, 0) for count in first)
+        archived = sum(self._gained(count)[0] for count in first)
         failed = sum(count.waiting + count.blocked + count.retrying for count in first)
         quarantined = sum(count.quarantined for count in first)
         conflicts = sum(count.conflicts for count in first)
+        ours = archived + failed + quarantined + conflicts
+        already = self._already(seen, ours)
         return Numbers(
-            files=archived + progress.already + failed + quarantined + conflicts,
+            files=already + ours,
             bytes=seen.bytes,
             archived=archived,
-            already=progress.already,
+            already=already,
             skipped=sum(seen.skipped.values()) + seen.known[State.CANCELLED],
             failed=failed,
             quarantined=quarantined,
@@ -70,8 +70,20 @@ class Run:
             seconds=round(time.monotonic() - self.began, 3),
         )
 
-    def finish(self, ending: Ending, *, place: str, json: bool, quiet: bool = False) -> Exit:
-        """Say what became of it all, and which exit code that is. `place` is what operator commands are given."""
+    def _gained(self, now: Counts) -> tuple[int, int]:
+        """Copies that a route gained in this run, and their bytes."""
+        before = self.before.get(now.route)
+        return (now.done - before.done, now.bytes - before.bytes) if before else (now.done, now.bytes)
+
+    def _already(self, seen: Seen, ours: int) -> int:
+        """Files that were archived before this run. The first whole sweep knows no others, but of a file that has to
+        be quiet for a while only a later one learns; and that may know files of this run (`ours`) as archived too."""
+        rest = seen.files - seen.known[State.CANCELLED] - ours
+        return max(self.house.progress.already, min(seen.known[State.DONE], rest))
+
+    def finish(self, ending: Ending, *, place: str, json: bool, quiet: bool = False, endless: bool = False) -> Exit:
+        """Say what became of it all, and which exit code that is. `place` is what operator commands are given;
+        to be stopped is the only end that an `endless` run has."""
         counts = self.house.ledger.counts()
         ours = {lane.route for lane in self.house.lanes}
         counts = [count for count in counts if count.route in ours]
@@ -80,7 +92,7 @@ class Run:
         if json:
             emit(self._document(numbers, counts, ending, stuck))
         elif not quiet:
-            say(*self._text(numbers, counts, ending))
+            say(*self._text(numbers, counts, ending, endless))
             _say_skipped(self.house)
         if stuck and not json:
             _tell_problems(stuck, counts, place)
@@ -108,10 +120,11 @@ class Run:
                 for copy in stuck[:NAMED]
             ],
             "resting": [{"place": health.place, "reason": health.reason} for health in self.house.progress.resting],
+            "notes": [{"source": name, "text": text} for name, text in notes(self.house)],
         }
 
-    def _text(self, numbers: Numbers, counts: list[Counts], ending: Ending) -> Iterator[str]:
-        moved = self.house.progress.done.bytes
+    def _text(self, numbers: Numbers, counts: list[Counts], ending: Ending, endless: bool) -> Iterator[str]:
+        moved = sum(self._gained(count)[1] for count in counts if count.route in self.house.primary)
         rate = f" at {size(moved / numbers.seconds)}/s" if numbers.seconds > 0 and moved else ""
         parts = [
             f"{count:,} {what}"
@@ -126,14 +139,18 @@ class Run:
         ]
         nothing = "Nothing new" if ending is Ending.FINISHED else "Nothing archived"
         start = f"{files(numbers.archived)} archived ({size(moved)}{rate})" if numbers.archived else nothing
-        yield f"{start} in {span(numbers.seconds)}" + (": " if parts else "") + ", ".join(parts) + "."
+        yield f"{start} in {span(numbers.seconds)}" + ("; " if parts else "") + ", ".join(parts) + "."
         if len(counts) > 1:
             yield from routes_table(counts)
         for health in self.house.progress.resting:
             yield f"not well: {of_place(health)}"
+        for name, text in notes(self.house):
+            yield f"note: {name}: {text}"
         if self.house.progress.seen.settling:
             yield f"{files(self.house.progress.seen.settling)} still being written; left for the next run."
-        if ending is Ending.STOPPED:
+        if ending is Ending.STOPPED and endless:
+            yield "Stopped, as asked; the next run goes on from here."
+        elif ending is Ending.STOPPED:
             yield "Stopped before the end; run it again and it goes on where it was."
         elif ending is Ending.UNFINISHED:
             yield "Not finished: run it again; what is done stays done."
@@ -199,6 +216,11 @@ def routes_table(counts: Iterable[Counts]) -> list[str]:
     return columns(rows)
 
 
+def notes(house: House) -> list[tuple[str, str]]:
+    """What sources had to say about themselves: (source, sentence)."""
+    return [(name, text) for name, texts in house.notes.items() for text in list(texts)]
+
+
 def skipped(house: House) -> dict[str, int]:
     """What was left out, by reason, the most frequent first."""
     seen = house.progress.seen
@@ -224,4 +246,7 @@ def _tell_problems(stuck: list[Copy], counts: Iterable[Counts], place: str) -> N
         what = "in conflict" if copy.fault == Conflict.code else copy.state.value
         lines.append(f"  {what}: {shown(copy.path)} ({copy.route.destination}): {copy.error}")
     tell("files that are not archived:", *first(lines, max(total, len(lines))))
-    tell(f"  → skystow trace {place} FILE tells all of one; then skystow retry, ignore or resolve {place} FILE")
+    hint = f"  → skystow trace {place} FILE tells all of one"
+    if any(copy.state is State.QUARANTINED for copy in stuck):
+        hint += f"; then skystow retry, ignore or resolve {place} FILE"
+    tell(hint)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from skystow.cli.present import files, of_place, size, tell
 from skystow.model.records import Health
-from skystow.service.status import Progress
+from skystow.wiring import House
 
 REDRAW = 0.2
 LINES_EVERY = 5.0
@@ -21,14 +21,16 @@ RATE_OVER = 3.0
 class Pace:
     """What the numbers of a run say in a line: so far, and how fast since the last line."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, house: House) -> None:
+        self.progress = house.progress
+        self._copies = len(house.lanes) > len(house.inlets)  # a file with two copies is carried twice
         self._before = (time.monotonic(), 0)
         self._rate = 0.0
 
     def line(self) -> str:
         done, seen = self.progress.done, self.progress.seen
-        parts = [f"{files(done.delivered)} archived", f"{size(done.bytes)}", f"{size(self._measure(done.bytes))}/s"]
+        made = f"{done.delivered:,} copies made" if self._copies else f"{files(done.delivered)} archived"
+        parts = [made, f"{size(done.bytes)}", f"{size(self._measure(done.bytes))}/s"]
         parts.append(f"{seen.files:,} seen" + (" so far" if seen.sweeping else ""))
         for count, what in (
             (done.retried, "tried again"),
@@ -56,14 +58,14 @@ def _again(health: Health) -> str:
 
 
 @contextmanager
-def watching(progress: Progress, *, quiet: bool = False, line: Callable[[Pace], None] | None = None) -> Iterator[None]:
+def watching(house: House, *, quiet: bool = False, line: Callable[[Pace], None] | None = None) -> Iterator[None]:
     """Show the progress of what runs inside. `line` replaces the plain lines (and the bar) by something else."""
     if quiet:
         yield
         return
     over = threading.Event()
     target = _lines if line or not sys.stderr.isatty() else _bar
-    args = (Pace(progress), over, line or _told) if target is _lines else (Pace(progress), over)
+    args = (Pace(house), over, line or _told) if target is _lines else (Pace(house), over)
     thread = threading.Thread(target=target, args=args, name="progress", daemon=True)
     thread.start()
     try:

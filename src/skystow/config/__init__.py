@@ -24,6 +24,8 @@ def load(path: str) -> Site:
     try:
         with open(path, "rb") as file:
             text = file.read()
+    except IsADirectoryError as error:
+        raise ConfigError(f"{shown(path)} is a directory", remedy="this command wants a site file (YAML)") from error
     except OSError as error:
         raise ConfigError(f"cannot read the site file {shown(path)}: {error.strerror}") from error
     return read(text, directory=os.path.dirname(os.path.abspath(path)), name=shown(path))
@@ -123,6 +125,8 @@ def _said(error: ErrorDetails) -> str:
             return "should be a list"
         case "model_type" | "model_attributes_type":
             return "should be keys and values"
+        case "bool_type":
+            return "should be true or false"
         case _:
             said = error["msg"].replace("Input should be", "should be").replace("a valid ", "a ")
             return said.replace("a integer", "a whole number").replace("greater than or equal to", "at least")

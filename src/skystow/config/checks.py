@@ -95,6 +95,9 @@ def nested(source: str, destination: str) -> str:
 
 def refuse_places(source: str, dest: str) -> None:
     """Raise `ConfigError` where SOURCE and DEST cannot be what they are said to be."""
+    for word, place in (("SOURCE", source), ("DEST", dest)):
+        if not place:
+            raise ConfigError(f"{word} is an empty name", remedy="is a variable of the shell not set?")
     if not os.path.lexists(source):
         raise ConfigError(f"SOURCE {shown(source)} does not exist")
     if not os.path.isdir(source):

@@ -57,9 +57,9 @@ def _layout(value: Any) -> Layout:
         raise ValueError(str(error)) from error
 
 
-def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+def _pattern(value: str) -> str:
     try:
-        Patterns(value)
+        Patterns([value])
     except ConfigError as error:
         raise ValueError(str(error)) from error
     return value
@@ -70,7 +70,7 @@ Path = Annotated[str, StringConstraints(min_length=1), AfterValidator(_from_here
 Count = Annotated[int, Field(strict=True, ge=1)]
 Flag = Annotated[bool, Field(strict=True)]
 Template = Annotated[Layout, BeforeValidator(_layout)]
-PatternList = Annotated[tuple[str, ...], AfterValidator(_patterns)]
+PatternList = tuple[Annotated[str, AfterValidator(_pattern)], ...]
 Identity = Annotated[str, StringConstraints(min_length=1)] | Annotated[int, Field(strict=True, ge=0)] | None
 """A user or group by name or number; None: whoever runs skystow."""
 

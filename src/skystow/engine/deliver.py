@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 
@@ -118,11 +119,15 @@ class _Delivery:
 
     def run(self) -> None:
         try:
-            fresh = [work for work in self.open if not self._published_before(work)]
+            fresh: list[Work] = []
+            for work in list(self.open):
+                if self._published_before(work):
+                    self._settle_if_due()
+                else:
+                    fresh.append(work)
             for work, outcome in self.store.stage(fresh, stop=self.stop):
                 self._take(work, outcome)
-                if len(self.group) >= self.most or self.clock.monotonic() - self.settled_at >= PACE:
-                    self._settle_group()
+                self._settle_if_due()
             self._blame_missing()
             self._settle_group()
         except (PlaceFault, OperatorFault) as fault:
@@ -145,11 +150,17 @@ class _Delivery:
         the final name. Then the source, which may have changed or gone since, is not asked again."""
         if work.promised is None or (found := self.store.adopt(work)) is None:
             return False
-        if self.store.prove(found, work.promised.algorithm, stop=self.stop) != work.promised:
-            self.store.drop([found])
-            return False
-        self.group.append((found, Receipt(work.promised, found.size, found.source)))
-        return True
+        ours = False
+        try:
+            ours = self.store.prove(found, work.promised.algorithm, stop=self.stop) == work.promised
+        except FileFault:
+            pass  # it cannot be read, so it is none of our proof: staged anew, it will be met again as a taken name
+        finally:
+            if not ours:
+                self.store.drop([found])
+        if ours:
+            self.group.append((found, Receipt(work.promised, found.size, found.source)))
+        return ours
 
     def _take(self, work: Work, outcome: Staged | FileFault) -> None:
         if isinstance(outcome, Missing):
@@ -183,30 +194,41 @@ class _Delivery:
 
     # ── a group ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _settle_if_due(self) -> None:
+        if len(self.group) >= self.most or self.clock.monotonic() - self.settled_at >= PACE:
+            self._settle_group()
+
     def _settle_group(self) -> None:
-        """Seal, promise, publish, sync, settle; in this order, for reasons that `docs/architecture` tells."""
+        """Seal, promise, publish, sync, settle; in this order, for reasons that `docs/architecture` tells.
+
+        A group that fails on the way is let go and staged anew, never sealed again: the kernel tells only once that
+        it could not write something back, and a second sync would call it durable.
+        """
         if self.group:
             group, receipts = [staged for staged, _ in self.group], {s.work: receipt for s, receipt in self.group}
-            self.store.seal(group)
-            ours = self.ledger.promise(receipts, seconds=LEASE)
-            verdicts = {s.work: self._publish(s, receipts[s.work]) for s in group if s.work in ours}
-            # A verdict of Delivered is worth nothing before its directory is synced: only then is it kept.
-            self.store.sync([s for s in group if isinstance(verdicts.get(s.work), Delivered)])
-            for work, verdict in verdicts.items():
-                self._verdict(work, verdict)
-            for work in receipts.keys() - ours:
-                self.open.pop(work, None)
-                self.tell(Tally(lost=1))
             self.group.clear()
-            self.store.drop(group)
+            try:
+                self.store.seal(group)
+                ours = self.ledger.promise(receipts, seconds=LEASE)
+                verdicts = {s.work: self._publish(s, receipts[s.work]) for s in group if s.work in ours}
+                # A verdict of Delivered is worth nothing before its directory is synced: only then is it kept.
+                self.store.sync([s for s in group if isinstance(verdicts.get(s.work), Delivered)])
+                for work, verdict in verdicts.items():
+                    self._verdict(work, verdict)
+                for work in receipts.keys() - ours:
+                    self.open.pop(work, None)
+                    self.tell(Tally(lost=1))
+            finally:
+                self.store.drop(group)
         self._settle()
 
     def _publish(self, staged: Staged, receipt: Receipt) -> Verdict:
         try:
-            if not staged.adopted:
-                self.store.publish(staged)
-        except NameTaken as taken:
-            return self._clash(staged.work, receipt, taken)
+            try:
+                if not staged.adopted:
+                    self.store.publish(staged)
+            except NameTaken as taken:
+                return self._clash(staged.work, receipt, taken)
         except FileFault as fault:
             return self._judged(staged.work, fault)
         except ClaimLost:
@@ -218,12 +240,13 @@ class _Delivery:
         found = self.store.adopt(work)
         there: Digest | None = None
         if found is not None:
-            there = self.store.prove(found, receipt.digest.algorithm, stop=self.stop)
-            if there == receipt.digest:
-                self.store.seal([found])
-            self.store.drop([found])
-            if there == receipt.digest:
-                return Delivered(receipt, already=True)
+            try:
+                there = self.store.prove(found, receipt.digest.algorithm, stop=self.stop)
+                if there == receipt.digest:
+                    self.store.seal([found])
+                    return Delivered(receipt, already=True)
+            finally:
+                self.store.drop([found])
         conflict = Conflict(
             f"{shown(work.target)} in {self.store.name} "
             + (f"holds other content ({there}, not {receipt.digest})" if there else f"is taken: {taken.message}"),
@@ -236,11 +259,15 @@ class _Delivery:
     def _free_number(self, work: Work, receipt: Receipt) -> PurePosixPath:
         """The first `name.N` that is free, or that holds this very content: decided by digest."""
         tree, n = self.store.tree, 1
-        while True:
+        while not self.stop.is_set():
             path = numbered(work.target, n)
-            if tree.stat(path) is None or tree.digest(path, receipt.digest.algorithm, stop=self.stop) == receipt.digest:
+            if tree.stat(path) is None:
                 return path
+            with suppress(FileFault):  # what cannot be read is taken
+                if tree.digest(path, receipt.digest.algorithm, stop=self.stop) == receipt.digest:
+                    return path
             n += 1
+        raise Stopped("stopped while looking for a free number")
 
     # ── verdicts ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -288,11 +315,8 @@ class _Delivery:
 
     def _salvage(self) -> None:
         """A place failed under us. What is proven already may still be published; if not, it is put back too."""
-        try:
+        with suppress(PlaceFault, OperatorFault, Stopped):
             self._settle_group()
-        except (PlaceFault, OperatorFault):
-            self.store.drop([staged for staged, _ in self.group])
-            self.group.clear()
 
     def _put_back(self, held: Held) -> None:
         self.store.drop([staged for staged, _ in self.group])

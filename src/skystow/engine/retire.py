@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from skystow.errors import FileFault
 from skystow.model.layout import file_type
-from skystow.model.records import Digest
+from skystow.model.records import Digest, Fingerprint
 from skystow.model.transfer import State
 from skystow.ports import Dossier, Ledger, Source, Stop, Tree
 
@@ -46,30 +46,41 @@ def retire(
         for dossier in page:
             if stop.is_set():
                 return
-            if source.tree.stat(dossier.origin) is None:
-                # Removed by somebody else, or by us just before a crash.
-                if not dry_run:
-                    ledger.retired(dossier)
-                yield Decision(dossier, False, "not at the source any more")
-                continue
-            against = _against(dossier, source.tree, trees, policy, stop)
-            if not against and not dry_run:
-                against = _removed(ledger, dossier, source.tree)
-            yield Decision(dossier, not against, against or "archived, read again, unchanged at the source")
+            try:
+                yield _decide(ledger, dossier, source.tree, trees, policy, dry_run, stop)
+            except FileFault as fault:
+                yield Decision(dossier, False, f"at the source: {fault}")
         after = page[-1].id
 
 
-def _removed(ledger: Ledger, dossier: Dossier, tree: Tree) -> str:
-    try:
-        tree.remove(dossier.origin, dossier.fingerprint)  # compares size and mtime once more
-    except FileFault as fault:
-        return str(fault)
-    ledger.retired(dossier)
-    return ""
+def _decide(
+    ledger: Ledger,
+    dossier: Dossier,
+    source: Tree,
+    trees: Mapping[str, Tree],
+    policy: Policy,
+    dry_run: bool,
+    stop: Stop,
+) -> Decision:
+    now = source.stat(dossier.origin)
+    if now is None:
+        # Removed by somebody else, or by us just before a crash.
+        if not dry_run:
+            ledger.retired(dossier)
+        return Decision(dossier, False, "not at the source any more")
+    if against := _against(dossier, now, source, trees, policy, stop):
+        return Decision(dossier, False, against)
+    if not dry_run:
+        # Compares once more: what was put there while all copies were read has never been looked at.
+        source.remove(dossier.origin, now)
+        ledger.retired(dossier)
+    return Decision(dossier, True, "archived, read again, unchanged at the source")
 
 
-def _against(dossier: Dossier, source: Tree, trees: Mapping[str, Tree], policy: Policy, stop: Stop) -> str:
-    """What speaks against removing it; empty: nothing."""
+def _against(
+    dossier: Dossier, now: Fingerprint, source: Tree, trees: Mapping[str, Tree], policy: Policy, stop: Stop
+) -> str:
+    """What speaks against removing it; empty: nothing. `now` is what the source looks like."""
     if (kind := file_type(dossier.origin)) in policy.keep:
         return f"files of type {kind} are kept"
     for copy in dossier.copies:
@@ -80,12 +91,12 @@ def _against(dossier: Dossier, source: Tree, trees: Mapping[str, Tree], policy: 
         return "no copy that we own stands"
     archived: Digest | None = None
     for copy in standing:
-        archived = copy.digest
-        against = _differs(trees[copy.route.destination], copy.path, archived, stop)
-        if against:
-            return f"the copy at {copy.route.destination}: {against}"
-    now = source.stat(dossier.origin)
-    if now is None or not dossier.fingerprint.same_content(now):
+        archived, place = copy.digest, copy.route.destination
+        if place not in trees:
+            return f"the copy at {place} cannot be read: the site file names no such place any more"
+        if against := _differs(trees[place], copy.path, archived, stop):
+            return f"the copy at {place}: {against}"
+    if not dossier.fingerprint.same_content(now):
         return "changed at the source since it was archived"
     against = _differs(source, dossier.origin, archived, stop)
     return f"at the source: {against}" if against else ""

@@ -19,8 +19,16 @@ from collections.abc import Iterable
 from skystow.errors import ConfigError
 from skystow.model.records import shown
 
-TEMPORARY = (".?*." + "[0-9A-Za-z]" * 6, "*.part", "*.partial", "*.tmp")
-"""Files that somebody is still writing: the first is rsync's `.NAME.XXXXXX`."""
+RSYNC = ".?*." + "[0-9A-Za-z]" * 6
+"""What rsync calls a file until it is whole: `.NAME.XXXXXX`."""
+
+TEMPORARY = (RSYNC, "*.part", "*.partial", "*.tmp")
+"""Files that somebody is still writing."""
+
+
+def called(pattern: str) -> str:
+    """A pattern as a person reads it in a sentence."""
+    return "rsync's .NAME.XXXXXX" if pattern == RSYNC else f"‘{shown(pattern)}’"
 
 
 def _regex(pattern: str, *, whole: bool) -> str:

@@ -62,8 +62,15 @@ class Fingerprint:
 
     def same_content(self, other: Fingerprint) -> bool:
         """Whether both look like the same version of one file, by what both know of size and mtime."""
-        pairs = ((self.size, other.size), (self.mtime_ns, other.mtime_ns))
-        return all(a == b for a, b in pairs if a is not None and b is not None)
+        return _agree((self.size, other.size), (self.mtime_ns, other.mtime_ns))
+
+    def untouched(self, other: Fingerprint) -> bool:
+        """Whether both are the very same file with nothing done to it in between, by all that both know."""
+        return self.same_content(other) and _agree((self.inode, other.inode), (self.ctime_ns, other.ctime_ns))
+
+
+def _agree(*pairs: tuple[int | None, int | None]) -> bool:
+    return all(a == b for a, b in pairs if a is not None and b is not None)
 
 
 @dataclass(frozen=True, slots=True)

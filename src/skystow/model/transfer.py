@@ -198,7 +198,11 @@ class RetryPolicy:
         """Seconds to wait after the `spent`-th attempt (1 is the first), ± 20 % told from `salt`, so that a thousand
         files that failed together do not come back together."""
         jitter = 0.8 + 0.4 * (zlib.crc32(f"{salt}:{spent}".encode()) / 0xFFFFFFFF)
-        return float(min(self.most, self.first * self.factor ** (spent - 1))) * jitter
+        try:
+            grown = self.first * self.factor ** (spent - 1)
+        except OverflowError:
+            grown = self.most
+        return float(min(self.most, grown)) * jitter
 
 
 def judge(error: SkystowError, work_id: int, attempts: int, policy: RetryPolicy) -> Retry | Held | Quarantined:

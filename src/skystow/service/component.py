@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from enum import StrEnum
+from graphlib import TopologicalSorter
 
 from skystow.errors import PlaceFault, SkystowError
 from skystow.model.records import Worker
-from skystow.ports import Announcer, Clock, Ledger
+from skystow.ports import Announcer, Clock, Ledger, Store
 from skystow.service.halt import Halt
 from skystow.service.intake import Inlet, Intake
 from skystow.service.outbox import Outbox
@@ -47,7 +49,11 @@ class Component:
         progress: Progress,
     ) -> None:
         self.ledger, self.clock, self.progress = ledger, clock, progress
-        self.inlets, self.lanes, self.announcer, self.worker_alive = inlets, lanes, announcer, worker_alive
+        self.inlets, self.announcer, self.worker_alive = inlets, announcer, worker_alive
+        # Upstream first: whoever asks each in turn whether it has anything left then misses no file between two.
+        flow = TopologicalSorter({lane.route.destination: [lane.route.source] for lane in lanes})
+        order = {place: n for n, place in enumerate(flow.static_order())}
+        self.lanes = sorted(lanes, key=lambda lane: order[lane.route.destination])
 
     async def run(self, halt: Halt, *, once: bool, give_up_after: float = 600.0) -> Ending:
         """Run until `halt`; with `once`, until everything that is there is archived or nothing moves any more.
@@ -64,16 +70,20 @@ class Component:
             Pump(lane, self.ledger, self.clock, self.progress, work, pools[lane.store.name]) for lane in self.lanes
         ]
         try:
-            await asyncio.to_thread(self._tidy)
-            async with asyncio.TaskGroup() as jobs:
-                sweeps = [jobs.create_task(_own(intake.run(once=once), work)) for intake in intakes]
-                for pump in pumps:
-                    jobs.create_task(_own(pump.run(), work))
+            await asyncio.to_thread(self._reclaim)
+            async with asyncio.TaskGroup() as group:
+                sweeps = [group.create_task(_own(intake.run(once=once), work)) for intake in intakes]
+                jobs = [pump.run() for pump in pumps]
+                jobs += [self._keep_tidy(lane.store, pools[lane.store.name], work) for lane in self._one_per_store()]
+                jobs.append(self._keep_reclaiming(work))
                 if self.announcer is not None:
-                    jobs.create_task(_own(Outbox(self.ledger, self.announcer, work).run(), work))
-                jobs.create_task(_own(self._keep_house(work), work))
+                    jobs.append(Outbox(self.ledger, self.announcer, work).run())
+                tasks = sweeps + [group.create_task(_own(job, work)) for job in jobs]
                 ending = await self._until_the_end(work, sweeps, intakes, pumps, once, give_up_after)
                 work.set()
+                _, hung = await asyncio.wait(tasks, timeout=GRACE)
+                for task in hung:  # its thread is left behind
+                    task.cancel()
         except BaseExceptionGroup as several:
             raise next(_leaves(several)) from several
         finally:
@@ -95,10 +105,7 @@ class Component:
         while not work.is_set():
             if once:
                 swept = all(sweep.done() for sweep in sweeps)  # asked first: what the last batch admitted must be seen
-                try:
-                    wakes = [wake for pump in pumps if (wake := await pump.next_wake()) is not None]
-                except PlaceFault:
-                    wakes = [0.0]  # the ledger is away: there may be work, and its pumps tell of it
+                wakes = await _wakes(pumps)
                 if swept:
                     if not wakes:
                         return Ending.FINISHED
@@ -118,23 +125,34 @@ class Component:
             pools[name] = ThreadPoolExecutor(streams, f"carry {name}")
         return pools
 
-    def _tidy(self) -> None:
-        """Free the claims of processes that died, then drop what dead claims left in the staging areas."""
+    def _one_per_store(self) -> list[Lane]:
+        return list({id(lane.store): lane for lane in self.lanes}.values())
+
+    def _reclaim(self) -> None:
+        """Free the claims of processes that died."""
         with contextlib.suppress(PlaceFault):
             self.ledger.reclaim(self.worker_alive)
-        for store in {id(lane.store): lane.store for lane in self.lanes}.values():
-            with contextlib.suppress(PlaceFault):  # its pump will rest, visibly; the next round tidies
-                tokens = (
-                    store.tokens()
-                )  # listed before the live ones are asked for: no claim made since can be among them
-                live = self.ledger.live_tokens() if tokens else set()
-                for token in tokens:
-                    if token not in live:
-                        store.sweep(token)
 
-    async def _keep_house(self, work: Halt) -> None:
+    async def _keep_reclaiming(self, work: Halt) -> None:
         while not await work.sleep(HOUSEKEEPING):
-            await asyncio.to_thread(self._tidy)
+            await asyncio.to_thread(self._reclaim)
+
+    async def _keep_tidy(self, store: Store, threads: Executor, work: Halt) -> None:
+        """In the store's own threads: a mount that hangs holds up nobody else."""
+        while True:
+            await asyncio.get_running_loop().run_in_executor(threads, self._tidy, store)
+            if await work.sleep(HOUSEKEEPING):
+                return
+
+    def _tidy(self, store: Store) -> None:
+        """Drop what dead claims left in the staging area."""
+        with contextlib.suppress(PlaceFault):  # its pump will rest, visibly; the next round tidies
+            # Listed before the live ones are asked for: no claim made since can be among them.
+            tokens = store.tokens()
+            live = self.ledger.live_tokens() if tokens else set()
+            for token in tokens:
+                if token not in live:
+                    store.sweep(token)
 
     def _tell_the_rest(self) -> None:
         with contextlib.suppress(PlaceFault):
@@ -151,11 +169,28 @@ async def _own(job: Coroutine[None, None, None], work: Halt) -> None:
         raise
 
 
+async def _wakes(pumps: Sequence[Pump]) -> list[float]:
+    """When the pumps that have anything left can go on, in seconds. While the ledger is away nobody can tell: now."""
+    try:
+        return [wake for pump in pumps if (wake := await pump.next_wake()) is not None]
+    except PlaceFault:
+        return [0.0]
+
+
 async def _wind_up(pools: Sequence[ThreadPoolExecutor]) -> None:
     """Wait for the threads, which look at their stop per block; one that hangs in the kernel is left behind."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(GRACE):
-            await asyncio.gather(*(asyncio.to_thread(pool.shutdown, cancel_futures=True) for pool in pools))
+    ended = Halt()
+
+    def wait() -> None:
+        for pool in pools:
+            pool.shutdown()
+        ended.set()
+
+    for pool in pools:
+        pool.shutdown(wait=False, cancel_futures=True)
+    # Not in a thread of the loop's own executor, for which the loop would wait when it is closed.
+    threading.Thread(target=wait, daemon=True).start()
+    await ended.sleep(GRACE)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

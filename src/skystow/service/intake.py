@@ -43,8 +43,14 @@ class Intake:
 
     async def run(self, *, once: bool) -> None:
         """Sweep until we are asked to stop; with `once` until everything that is there has been admitted."""
+        try:
+            await self._run(once)
+        finally:
+            self.halt.ring()  # a single pass may be over with this
+
+    async def _run(self, once: bool) -> None:
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
-        ailing = {source.name}
+        places = {source.name}
         while not self.halt.is_set():
             swept_at = self.clock.monotonic()
             try:
@@ -52,19 +58,19 @@ class Intake:
             except Stopped:
                 return
             except PlaceFault as fault:
-                ailing.add(fault.place)  # the source, or the ledger
+                places.add(fault.place)
                 await self._report(Health(fault.place, False, self.clock.now(), str(fault)))
                 await self.halt.sleep(rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             rest = FIRST_REST
-            for place in ailing:
+            for place in places:  # the ledger too, where it was what was away
                 await self._report(Health(place, True, self.clock.now()))
             now = self.clock.monotonic()
             settling = source.settling()
             if once and (not settling or now - began > self.inlet.patience):
                 return
-            await self._in_thread(self._wait, 0.5 if settling else self.inlet.sweep_every)
+            await self._in_thread(self._wait, min(0.5, self.inlet.sweep_every) if once else self.inlet.sweep_every)
             await self.halt.sleep(min((now - swept_at) * SHARE, self.inlet.sweep_every))
 
     def _sweep(self) -> None:

@@ -20,9 +20,6 @@ POLL = 2.0
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 
-LEDGER = "ledger"
-"""The place that a ledger's faults name."""
-
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -56,14 +53,17 @@ class Rest:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.place: str | None = None
+        self.places: set[str] = set()
         self.waits = 0.0
         self.until = 0.0
 
     def begin(self, fault: PlaceFault) -> float:
-        self.waits = FIRST_REST if self.place is None else min(LONGEST_REST, self.waits * 2)
-        self.place, self.until = fault.place, self.clock.monotonic() + self.waits
-        return self.waits
+        """Seconds until the next probe. Streams that were under way meet the same fault: only a probe's lengthens."""
+        if self.left == 0:
+            self.waits = min(LONGEST_REST, self.waits * 2) if self.places else FIRST_REST
+            self.until = self.clock.monotonic() + self.waits
+        self.places.add(fault.place)
+        return self.left
 
     @property
     def left(self) -> float:
@@ -81,7 +81,13 @@ class Pump:
         self.halt, self.threads = halt, threads
         self.rest = Rest(clock)
         self.claimed: dict[int, list[Work]] = {}
-        self.moved_at = clock.monotonic()
+        self.pulses: dict[int, Pulse] = {}
+        self._moved_at = clock.monotonic()
+
+    @property
+    def moved_at(self) -> float:
+        """Monotonic: when something moved here, be it a block of a file that takes hours."""
+        return max([self._moved_at, *(pulse.at for pulse in list(self.pulses.values()))])
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -95,12 +101,12 @@ class Pump:
 
     async def _stream(self, n: int) -> None:
         while not self.halt.is_set():
-            if self.rest.place is not None and (n > 0 or self.rest.left > 0):
+            if self.rest.places and (n > 0 or self.rest.left > 0):
                 await self.halt.nap(self.rest.left or FIRST_REST)  # stream 0 probes for all
                 continue
             try:
                 found = await asyncio.get_running_loop().run_in_executor(self.threads, self._round, n)
-                wake = None if found else await self.next_wake()
+                wake = 0.0 if found else await self.next_wake()
             except PlaceFault as fault:
                 await self._begin_rest(fault)
             except Stopped:
@@ -112,7 +118,8 @@ class Pump:
     def _round(self, n: int) -> bool:
         """In a thread: one batch; False where there is none. While a place rests it is one file alone, a probe."""
         lane = self.lane
-        if self.ledger.next_wake(lane.route) != 0:
+        due = self.ledger.next_wake(lane.route) == 0
+        if not due and not self.rest.places:
             return False
         room = lane.store.room()
         if room.spare <= 0:
@@ -121,24 +128,27 @@ class Pump:
                 place=lane.store.name,
                 remedy="make room there; skystow goes on by itself",
             )
-        files = 1 if self.rest.place else lane.files
+        if not due:
+            self._end_rest()  # as far as can be told without a file
+            return False
+        files = 1 if self.rest.places else lane.files
         works = self.ledger.claim(lane.route, files=files, size=min(lane.size, room.spare), seconds=LEASE)
         if not works:
             return False
         self.claimed[n] = list(works)
-        pulse = Pulse(self.halt, self.clock)
+        self.pulses[n] = pulse = Pulse(self.halt, self.clock)
         try:
             deliver(works, lane.store, self.ledger, lane.rules, tell=self._told, clock=self.clock, stop=pulse)
         finally:
-            del self.claimed[n]
+            del self.claimed[n], self.pulses[n]
             self.halt.ring()
-        self.moved_at = max(self.moved_at, pulse.at)
+        self._moved_at = max(self._moved_at, pulse.at)
         self._end_rest()
         return True
 
     def _told(self, tally: Tally) -> None:
         if tally != Tally(held=tally.held):
-            self.moved_at = self.clock.monotonic()
+            self._moved_at = self.clock.monotonic()
             self.halt.ring()  # what is delivered here may be awaited downstream
         self.progress.add(tally)
 
@@ -151,17 +161,13 @@ class Pump:
         await asyncio.to_thread(self._write_health, health)
 
     def _end_rest(self) -> None:
-        """A batch went through: its places are well, and so is the ledger that says so."""
-        ledger = self.progress.healths.get(LEDGER)
-        ailing = {LEDGER} if ledger is not None and not ledger.well else set()
-        if self.rest.place is not None:
-            ailing.add(self.rest.place)
+        if places := self.rest.places:
             self.rest = Rest(self.clock)
+            for place in places:
+                health = Health(place, True, self.clock.now())
+                self.progress.report(health)
+                self._write_health(health)
             self.halt.ring()
-        for place in ailing:
-            health = Health(place, True, self.clock.now())
-            self.progress.report(health)
-            self._write_health(health)
 
     def _write_health(self, health: Health) -> None:
         try:
@@ -170,10 +176,16 @@ class Pump:
             self.progress.report(Health(fault.place, False, health.since, str(fault)))
 
     async def _keep_leases(self) -> None:
+        away: str | None = None
         while True:
             await asyncio.sleep(LEASE / 3)
             for works in list(self.claimed.values()):
                 try:
                     await asyncio.to_thread(self.ledger.renew, works, seconds=LEASE)
                 except PlaceFault as fault:
-                    self.progress.report(Health(fault.place, False, self.clock.now(), str(fault)))
+                    away = fault.place
+                    self.progress.report(Health(away, False, self.clock.now(), str(fault)))
+                else:
+                    if away is not None:
+                        self.progress.report(Health(away, True, self.clock.now()))
+                    away = None

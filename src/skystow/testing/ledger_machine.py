@@ -1,8 +1,7 @@
 """Any order of admit, claim, renew, promise, settle, late settle, expiry, crash, clock jump, requeue, ignore, renumber.
 
 Whatever Hypothesis makes of it, no file is lost or doubled, and none ends in a state that nothing handles. The machine
-knows only who holds which claim, what was promised and how many attempts its verdicts spent; the rest the ledger must
-say itself.
+knows only who holds which claim, what was promised and which attempts were spent; the rest the ledger must say itself.
 """
 
 from __future__ import annotations
@@ -68,9 +67,7 @@ VERDICTS: Mapping[str, Callable[[Work], Verdict]] = {
     "renumbered": lambda work: Renumbered(BROKEN, numbered(work.target, 1)),
 }
 SPENDING = (Retry, Quarantined)
-OURS = 999
-"""The mtime of what we made."""
-
+OURS = 999  # the mtime of what we made
 some = st.lists(st.integers(0, 11), min_size=1, max_size=4)
 
 
@@ -161,8 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from([ANNA, BEN]), pick=st.integers(0, 11))
     def pump(self, worker: Worker, pick: int) -> None:
-        """A batch without trouble, and all that the worker still holds."""
-        self.claim(worker, pick, 4, 2**40)
+        self.claim(worker, pick, 4, 2**40)  # a batch without trouble, and all that the worker still holds
         self._settle({c.work: Delivered(_proof(c.work)) for c in self.held.values() if c.worker == worker})
 
     @precondition(lambda self: self.held or self.lost)
@@ -318,8 +314,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _settle(self, verdicts: dict[Work, Verdict]) -> None:
         ours = self._ours(verdicts)
-        repeated = {w for w, v in verdicts.items() if self.settled.get(w.id) == (w, type(v))} - ours
-        assert self.desk.ledger.settle(verdicts) == ours | repeated
+        again = {w for w, v in verdicts.items() if self.settled.get(w.id) == (w, type(v))}
+        assert self.desk.ledger.settle(verdicts) == ours | again
         for work in ours:
             self.settled[work.id] = work, type(verdicts[work])
             self.spent[work.id] += isinstance(verdicts[work], SPENDING)

@@ -16,7 +16,7 @@ from skystow.adapters.hardlink import HardlinkStore
 from skystow.adapters.posix import PosixStore
 from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
-from skystow.errors import BadName, NameTaken, NotAFile, Stopped, Unreachable
+from skystow.errors import BadName, ClaimLost, NameTaken, NotAFile, Stopped, Unreachable
 from skystow.model.records import path_bytes
 from skystow.ports import Staged, Store
 from skystow.testing.store_contract import (
@@ -194,6 +194,33 @@ class LocalStoreContract(StoreContract):
             stage(depot.store, work_for("a"))
         assert gone.value.place == "store"
         assert [finding.ok for finding in depot.store.check(None)] == [False]
+
+    @pytest.mark.parametrize("lost", [".skystow", ".skystow/staging", ""], ids=["home", "staging", "root"])
+    def test_what_was_removed_and_came_back_is_found_again(self, depot: LocalDepot, lost: str) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        finish(depot.store, stage(depot.store, work_for("a", "first")))
+        depot.store.tokens()  # opens the staging area
+        shutil.rmtree(depot.target / lost)
+        depot.target.mkdir(exist_ok=True)
+        depot.store.room()
+        finish(depot.store, stage(depot.store, work_for("a", "second")))
+        assert depot.read(PurePosixPath("second")) == b"light"
+
+    def test_a_writer_whose_area_was_swept_lost_its_claim(self, depot: LocalDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        depot.put(PurePosixPath("b"), b"light")
+        [staged] = stage(depot.store, work_for("a"))
+        depot.store.sweep(CLAIM)
+        group = stage(depot.store, work_for("b"))  # the same claim goes on, in a new area
+        with pytest.raises(ClaimLost):
+            depot.store.publish(staged)
+        depot.store.drop([staged, *group])
+        assert depot.visible() == set()
+
+    def test_an_idle_store_holds_nothing_of_its_source_open(self, depot: LocalDepot) -> None:
+        depot.put(PurePosixPath("d/a"), b"light")
+        finish(depot.store, stage(depot.store, work_for("d/a")))
+        assert open_below(depot.source) == []
 
     def test_no_descriptor_leaks(self, depot: LocalDepot, tmp_path: Path) -> None:
         names = [f"d{i}/f" for i in range(30)]

@@ -10,7 +10,8 @@ The plan is a JSON object; each key is optional:
 
     count    a file to which the acts are written, one per line, when the program ends
     kill     {"at": N, "when": "before"|"after"}          SIGKILL to ourselves; "act": "link" counts only those acts
-    freeze   the same keys; SIGSTOP: the test does something, then SIGCONT
+    freeze   the same keys; SIGSTOP: the test does something, then SIGCONT. Not while another thread is within a
+             transaction: it would hold SQLite's lock all the while, and nobody else could work
     without  ["fsync", …]                                  acts that are left out, as a careless programmer would:
              all of a kind ("syncfs"), of one sort ("fsync file", "fsync directory"), one ("fsync #2": the third), or
              "ledger sync", which leaves the ledger's own syncs out
@@ -22,12 +23,14 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import stat
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
@@ -38,6 +41,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from skystow.adapters import syscalls
 from skystow.adapters.clock import SystemClock
+from skystow.adapters.ledger.database import Database
 from skystow.engine import deliver
 from skystow.service import pump
 
@@ -50,6 +54,7 @@ class Saboteur:
         self.acts: list[str] = []
         self.kinds: Counter[str] = Counter()
         self.lock = threading.Lock()
+        self.transaction = threading.RLock()
         self.skew = timedelta()
 
     def install(self) -> None:
@@ -73,6 +78,7 @@ class Saboteur:
                 if getattr(module, name, None) is plain:
                     setattr(module, name, stand_in)
         self._watch_commits()
+        self._know_transactions()
         self._hold_the_clock()
         if "ledger sync" in self.plan.get("without", ()):
             event.listen(Engine, "connect", _unsynced)
@@ -103,8 +109,9 @@ class Saboteur:
             if blow is None or blow.get("when", "before") != when or blow.get("act", kind) != kind:
                 continue
             if blow["at"] == (at_kind if "act" in blow else at):
-                # To this very thread: it goes no step further, as it might if another thread took the signal.
-                signal.pthread_kill(threading.get_ident(), number)
+                with self.transaction if number == signal.SIGSTOP else nullcontext():
+                    # To this very thread: it goes no step further, as it might if another thread took the signal.
+                    signal.pthread_kill(threading.get_ident(), number)
         jump = self.plan.get("clock")
         if jump is not None and when == "before" and jump["at"] == at:
             self.skew = timedelta(seconds=jump["seconds"])
@@ -123,6 +130,17 @@ class Saboteur:
             self._act("commit", "", lambda: plain(dialect, connection))
 
         dialects.do_commit = do_commit
+
+    def _know_transactions(self) -> None:
+        databases: Any = Database
+        plain = databases.writing
+
+        @contextmanager
+        def writing(database: Database) -> Iterator[object]:
+            with self.transaction, plain(database) as connection:
+                yield connection
+
+        databases.writing = writing
 
     def _hold_the_clock(self) -> None:
         clocks: Any = SystemClock
@@ -165,10 +183,8 @@ def sabotage(plan: dict[str, Any], arguments: list[str]) -> None:
     saboteur = Saboteur(plan)
     sys.argv = ["skystow", *arguments]
     saboteur.install()
-    from skystow.cli import main as program
-
     try:
-        program()
+        runpy.run_module("skystow", run_name="__main__")  # as python -m skystow does
     finally:
         saboteur.write_count()
 
