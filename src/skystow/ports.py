@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from skystow.errors import FileFault
-from skystow.model.records import Arrival, Digest, Fingerprint, Health, Notice, Skipped, Worker
-from skystow.model.transfer import Destination, Receipt, Route, State, Step, Verdict, Work
+from skystow.model.records import Arrival, DeadLetter, Digest, Fingerprint, Health, Notice, Skipped, Worker
+from skystow.model.transfer import JOURNAL, Destination, Receipt, Route, State, Step, Verdict, Work
 
 
 class Stop(Protocol):
@@ -164,9 +164,10 @@ class Source(Protocol):
     name: str
     tree: Tree
 
-    def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped]]:
-        """One pass over everything that is there and finished, in batches of at most 1,000. Raises `Unreachable`, and
-        `Stopped` where it was asked to stop before its end."""
+    def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped | DeadLetter]]:
+        """One pass over everything that is there and finished, in batches of at most 1,000. What was handed over once
+        may be left out of later passes. Raises `Unreachable`, `OperatorFault`, and `Stopped` where it was asked to
+        stop before its end."""
         ...
 
     def settling(self) -> int:
@@ -278,9 +279,25 @@ class Ledger(Protocol):
         and nothing promised: REFRESHED (the new fingerprint, at once claimable). Else a new version with transfers of
         its own; where a first copy (no upstream) of the older version is neither DONE nor WAITING with a promise (it
         may stand under its final name already), it and what is downstream of it are SUPERSEDED.
-        An arrival whose `attempts` reach the retry limit is up to the caller: the ledger only stores the number.
+        Where an arrival's `attempts` reach the retry limit, its first copies are QUARANTINED at once.
         Only transfers without an upstream are claimable; the others wait until the upstream copy is DONE.
         """
+        ...
+
+    def bury(self, letters: Sequence[DeadLetter]) -> int:
+        """Write down what cannot be admitted, by source and key; returns how many were not known. Idempotent."""
+        ...
+
+    def buried(self, source: str, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of `keys` that are dead letters."""
+        ...
+
+    def dead_letters(self, *, after: int, limit: int, source: str | None = None) -> Sequence[DeadLetter]:
+        """A page of them, by id."""
+        ...
+
+    def exhume(self, letters: Sequence[DeadLetter]) -> int:
+        """Forget them, so that their sources look at them again; returns how many there were."""
         ...
 
     # pump
@@ -324,13 +341,18 @@ class Ledger(Protocol):
 
     # outbox
 
-    def notices(self, *, limit: int) -> Sequence[Notice]:
-        """Unsent ones, oldest first. There is one for each DELIVERED, QUARANTINED, DAMAGED and MISSING."""
+    def notices(self, *, limit: int, audience: str = JOURNAL.name) -> Sequence[Notice]:
+        """Unsent ones of one audience, oldest first: one for each step that it wants to know (`Audience.steps`) of a
+        transfer, written with the step itself. Their `attempts` may be newer than the step."""
         ...
 
     def sent(self, notices: Sequence[Notice]) -> None: ...
 
-    # places
+    # itself and places
+
+    def identity(self) -> str:
+        """32 hexadecimal digits, the same for ever and for everybody who opens this ledger; no other has them."""
+        ...
 
     def note_place(self, name: str, root: str) -> None:
         """Remember what a place's name stands for, so that a trace can say where a file came from."""
@@ -386,6 +408,8 @@ class Ledger(Protocol):
 
 
 class Announcer(Protocol):
-    """Tells the world. At least once; returns when the other side has it."""
+    """Tells somebody of what happened. At least once; returns when the other side has it."""
 
-    def announce(self, notice: Notice) -> None: ...
+    def announce(self, notices: Sequence[Notice]) -> None:
+        """Tell of all of them, in this order. May be told again after a crash. Raises `PlaceFault`."""
+        ...

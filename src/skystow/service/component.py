@@ -1,10 +1,10 @@
-"""One component: the intakes, pumps and outbox of a process, and their common end."""
+"""One component: the intakes, pumps and outboxes of a process, and their common end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
@@ -42,17 +42,18 @@ class Component:
         clock: Clock,
         inlets: Sequence[Inlet],
         lanes: Sequence[Lane],
-        announcer: Announcer | None,
+        announcers: Mapping[str, Announcer],
         worker_alive: Callable[[Worker], bool | None],
         progress: Progress,
     ) -> None:
         self.ledger, self.clock, self.progress = ledger, clock, progress
-        self.inlets, self.lanes, self.announcer, self.worker_alive = inlets, lanes, announcer, worker_alive
+        self.inlets, self.lanes, self.announcers, self.worker_alive = inlets, lanes, announcers, worker_alive
 
     async def run(self, halt: Halt, *, once: bool, give_up_after: float = 600.0) -> Ending:
         """Run until `halt`; with `once`, until everything that is there is archived or nothing moves any more.
 
-        UNFINISHED: nothing moved for `give_up_after` seconds, or retries are due later than in a minute.
+        UNFINISHED: nothing moved for `give_up_after` seconds, retries are due later than in a minute, or somebody
+        could not be told.
         Raises `OperatorFault` for what a person must change first; what was under way is put back.
         """
         work, pools = Halt(halt), self._pools()  # `work` ends our jobs; `halt` is the world's wish
@@ -69,8 +70,8 @@ class Component:
                 sweeps = [jobs.create_task(_own(intake.run(once=once), work)) for intake in intakes]
                 for pump in pumps:
                     jobs.create_task(_own(pump.run(), work))
-                if self.announcer is not None:
-                    jobs.create_task(_own(Outbox(self.ledger, self.announcer, work).run(), work))
+                for outbox in self._outboxes(work):
+                    jobs.create_task(_own(outbox.run(), work))
                 jobs.create_task(_own(self._keep_house(work), work))
                 ending = await self._until_the_end(work, sweeps, intakes, pumps, once, give_up_after)
                 work.set()
@@ -79,9 +80,8 @@ class Component:
         finally:
             work.set()
             await _wind_up(list(pools.values()))
-        if self.announcer is not None:
-            await asyncio.to_thread(self._tell_the_rest)
-        return ending
+        told = [await asyncio.to_thread(outbox.tell_all) for outbox in self._outboxes(Halt())]
+        return Ending.UNFINISHED if ending is Ending.FINISHED and not all(told) else ending
 
     async def _until_the_end(
         self,
@@ -133,10 +133,11 @@ class Component:
         while not await work.sleep(HOUSEKEEPING):
             await asyncio.to_thread(self._tidy)
 
-    def _tell_the_rest(self) -> None:
-        with contextlib.suppress(PlaceFault):
-            while self.announcer is not None and Outbox(self.ledger, self.announcer, Halt()).tell():
-                pass
+    def _outboxes(self, halt: Halt) -> list[Outbox]:
+        return [
+            Outbox(name, announcer, self.ledger, self.clock, self.progress, halt)
+            for name, announcer in self.announcers.items()
+        ]
 
 
 async def _own(job: Coroutine[None, None, None], work: Halt) -> None:

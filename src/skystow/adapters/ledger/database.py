@@ -17,6 +17,7 @@ from skystow.adapters.ledger.schema import workers
 from skystow.adapters.ledger.values import micros
 from skystow.errors import ConfigError, SkystowError, Unreachable
 from skystow.model.records import Worker
+from skystow.model.transfer import Audience
 from skystow.ports import Clock
 
 _SERVER_TIME = {
@@ -31,13 +32,12 @@ _ME = sa.select(workers.c.id).where(*(workers.c[name] == sa.bindparam(name) for 
 
 @dataclass
 class Database:
-    """`path` is the file of an SQLite ledger, None for a server's; `outbox`: whether anybody is to be told of
-    verdicts. Safe from any thread."""
+    """`path` is the file of an SQLite ledger, None for a server's; `audiences` are to be told. Safe from any thread."""
 
     engine: sa.Engine
     clock: Clock
     path: bytes | None
-    outbox: bool = True
+    audiences: tuple[Audience, ...] = ()
     _turn: AbstractContextManager[object] = field(init=False)
 
     def __post_init__(self) -> None:
