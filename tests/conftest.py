@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("make", "mount", "rsync", "setpriv", "strace", "unshare")
+from tests.servers import mariadb as mariadb
+from tests.servers import mariadb_ledger as mariadb_ledger
+from tests.servers import postgres as postgres
+from tests.servers import postgres_ledger as postgres_ledger
+from tests.servers import server as server
 
-pytest.register_assert_rewrite("skystow.testing")
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ("make", "mariadb-install-db", "mount", "openssl", "rsync", "setpriv", "strace", "unshare")
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
