@@ -56,7 +56,7 @@ def test_a_section_shows_the_arguments_of_its_command(name: str) -> None:
 def test_pages_name_commands_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     code = re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"`(skystow [^`]+)`", text)
-    named = set(re.findall(r"(?:^|bin/)skystow ([a-z-]+)", "\n".join(code), re.MULTILINE))
+    named = set(re.findall(r"(?:^|bin/)skystow ([a-z][a-z-]*)", "\n".join(code), re.MULTILINE))
     assert named <= {name.split()[0] for name in COMMANDS}
 
 

@@ -1,4 +1,4 @@
-"""What the tests of tables share: a site with one, the table as its monitor sees it, and rows as a monitor writes them."""
+"""What the tests of tables share: a site with one, and the table as its monitor sees and writes it."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ retry: {{first: 20ms, factor: 1, max_attempts: {attempts}}}
 """
 
 ORIGINAL = """\
-CREATE TABLE pysmurf_files_v1 (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, path VARCHAR(260) NOT NULL, action VARCHAR(32),
-timestamp TIMESTAMP NULL, action_timestamp INT, format VARCHAR(32), plot TINYINT(1), site VARCHAR(32), pub_id VARCHAR(32),
-script_id VARCHAR(32), instance_id VARCHAR(32), copied TINYINT(1), failed_copy_attempts INT, md5sum BINARY(16) NOT NULL,
-pysmurf_version VARCHAR(64), socs_version VARCHAR(64))"""
+CREATE TABLE pysmurf_files_v1 (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, path VARCHAR(260) NOT NULL,
+action VARCHAR(32), timestamp TIMESTAMP NULL, action_timestamp INT, format VARCHAR(32), plot TINYINT(1),
+site VARCHAR(32), pub_id VARCHAR(32), script_id VARCHAR(32), instance_id VARCHAR(32), copied TINYINT(1),
+failed_copy_attempts INT, md5sum BINARY(16) NOT NULL, pysmurf_version VARCHAR(64), socs_version VARCHAR(64))"""
 """As the original made it: without an index."""
 
 
@@ -73,6 +73,9 @@ class Desk:
         self.site.write_text(text)
 
     # ── the program ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def sign_in_with(self, password: str) -> None:
+        self.password = password
 
     @property
     def env(self) -> dict[str, str]:
@@ -154,7 +157,7 @@ def server_desk(bench: Bench, url: sa.URL, password: str) -> Iterator[Desk]:
             host=url.host, port=url.port or 3306, user=url.username, password=password, database=url.database
         )
 
-    address = url.set(password=None, drivername="mysql").render_as_string()
+    address = url._replace(password=None, drivername="mysql").render_as_string()
     desk = Desk(bench, address, connect, "%s", password)
     desk.write_site()
     yield desk

@@ -91,7 +91,7 @@ class FilesTable:
         self._shape: Shape | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} at {shown(self.url.set(password=None).render_as_string())}"
+        return f"{self.name} at {shown(self.url._replace(password=None).render_as_string())}"
 
     def _engine(self, *, make: bool = False) -> sa.Engine:
         if self.on_server:
