@@ -31,7 +31,6 @@ from skystow.service.status import Progress
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
-    from skystow.adapters.pysmurf_files import PysmurfFilesSource
     from skystow.adapters.tree import LocalTree
 
 ARCHIVE = "archive"
@@ -113,20 +112,11 @@ def build(site: Site) -> Iterator[House]:
     stores = {each.name: _store(each, destinations, origins) for each in site.destinations}
     policy = site.retry.policy()
     with _ledger(_ledger_url(site), clock, policy, wiring_pysmurf.audiences(site)) as ledger:
-        tables = {each.name: wiring_pysmurf.connect(each) for each in wiring_pysmurf.tables(site)}
-        sources: dict[str, DirectorySource | PysmurfFilesSource] = {}
-        announcers: dict[str, Announcer] = {JOURNAL.name: JournalAnnouncer(Path(site.journal))} if site.journal else {}
-        doctors = []
-        for each in site.sources:
-            tree = origins[each.name]
-            if isinstance(each, PysmurfFiles):
-                table = tables[each.name]
-                rows = wiring_pysmurf.source(each, table, tree, site.archive, ledger)
-                sources[each.name] = rows
-                announcers[wiring_pysmurf.place(each)] = wiring_pysmurf.announcer(each, table, site, ledger)
-                doctors.append(partial(table.check, rows.columns))
-            else:
-                sources[each.name] = _source(each, tree, site.archive, clock)
+        tables = wiring_pysmurf.open_tables(site, origins, ledger)
+        directories = (each for each in site.sources if isinstance(each, DirectoryConfig))
+        swept = {each.name: _source(each, origins[each.name], site.archive, clock) for each in directories}
+        sources = {**swept, **tables.sources}
+        journal = {JOURNAL.name: JournalAnnouncer(Path(site.journal))} if site.journal else {}
         roots = {each.name: each.root for each in (*site.sources, *site.destinations)}
         for name, root in roots.items():
             ledger.note_place(name, root)
@@ -141,13 +131,9 @@ def build(site: Site) -> Iterator[House]:
                 stores=stores,
                 inlets=[_inlet(each, sources[each.name], site) for each in site.sources],
                 lanes=list(_lanes(site, stores, policy)),
-                policies={
-                    each.name: Policy(each.retire.after, frozenset(each.retire.keep))
-                    for each in site.sources
-                    if each.retire is not None
-                },
-                announcers=announcers,
-                doctors=doctors,
+                policies={e.name: Policy(e.retire.after, frozenset(e.retire.keep)) for e in site.sources if e.retire},
+                announcers={**journal, **tables.announcers},
+                doctors=tables.doctors,
                 config=site,
             )
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from skystow.config import PysmurfFiles, Site, Table
 from skystow.errors import ConfigError
 from skystow.model.records import shown
 from skystow.model.transfer import JOURNAL, Audience
-from skystow.ports import Ledger, Tree
+from skystow.ports import Finding, Ledger, Tree
 
 if TYPE_CHECKING:
     from skystow.adapters.pysmurf_files import FilesTable, PysmurfFilesAnnouncer, PysmurfFilesSource
@@ -63,6 +64,27 @@ def announcer(config: PysmurfFiles, table: FilesTable, site: Site, ledger: Ledge
 
     roots = {each.name: each.root for each in site.counted(config)}
     return PysmurfFilesAnnouncer(table, roots, rewrite_path=config.rewrite_path, dossier=ledger.dossier, warn=_warn)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Of one site: sources by name, announcers by audience, and what `skystow check` looks at."""
+
+    sources: dict[str, PysmurfFilesSource] = field(default_factory=dict)
+    announcers: dict[str, PysmurfFilesAnnouncer] = field(default_factory=dict)
+    doctors: list[Callable[[], Iterator[Finding]]] = field(default_factory=list)
+
+
+def open_tables(site: Site, origins: Mapping[str, Tree], ledger: Ledger) -> Tables:
+    """`origins` are the trees of the files, by the source's name."""
+    made = Tables()
+    for each in tables(site):
+        table = connect(each)
+        rows = source(each, table, origins[each.name], site.archive, ledger)
+        made.sources[each.name] = rows
+        made.announcers[place(each)] = announcer(each, table, site, ledger)
+        made.doctors.append(partial(table.check, rows.columns))
+    return made
 
 
 def create(site: Site) -> list[tuple[str, bool]]:

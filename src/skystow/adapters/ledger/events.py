@@ -62,7 +62,9 @@ _UNSENT = (
     .order_by(notices.c.id)
     .limit(sa.bindparam("most"))
 )
-_SENT = sa.update(notices).where(notices.c.id == sa.bindparam("notice")).values(sent_at=sa.bindparam("now"))
+_SENT = (
+    sa.update(notices).where(notices.c.id.in_(sa.bindparam("ids", expanding=True))).values(sent_at=sa.bindparam("now"))
+)
 
 
 class Log:
@@ -133,4 +135,5 @@ def mark_sent(database: Database, told: Sequence[Notice]) -> None:
     if told:
         with database.writing() as connection:
             at = database.now(connection)
-            connection.execute(_SENT, [{"notice": notice.id, "now": at} for notice in told])
+            for some in chunks(notice.id for notice in told):
+                connection.execute(_SENT, {"ids": some, "now": at})

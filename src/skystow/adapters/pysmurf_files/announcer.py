@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import PurePosixPath
 
 import sqlalchemy as sa
@@ -15,6 +17,9 @@ from skystow.ports import Dossier
 
 STEPS = frozenset({Step.DELIVERED, Step.RETRY, Step.QUARANTINED, Step.REQUEUED})
 """What its outbox must hold."""
+
+
+Row = dict[str, str | int | None]
 
 
 class PysmurfFilesAnnouncer:
@@ -53,38 +58,52 @@ class PysmurfFilesAnnouncer:
 
     def announce(self, notices: Sequence[Notice]) -> None:
         ours = [each for each in notices if each.body["destination"] in self._roots]
-        paths = {each.id: self._whole(each) for each in ours if each.kind == Step.DELIVERED}  # asked before we write
         if not ours:
             return
         size = self._table.shape(("id", "path", "copied", "failed_copy_attempts")).path_size
+        changes = [change for each in ours if (change := self._change(each, size))]
         with self._table.writing() as connection:
-            for notice in ours:
-                row = {"row": int(notice.key)}
-                match notice.kind:
-                    case Step.DELIVERED:
-                        if (path := paths[notice.id]) is not None:
-                            self._deliver(connection, notice, path, size)
-                    case Step.RETRY | Step.QUARANTINED:
-                        connection.execute(self._failed, row | {"n": notice.body["attempts"]})
-                    case Step.REQUEUED:
-                        connection.execute(self._again, row)
+            for statement, some in groupby(changes, key=itemgetter(0)):  # in the order in which it happened
+                self._write(connection, statement, [row for _, row in some])
 
-    def _deliver(self, connection: sa.Connection, notice: Notice, path: PurePosixPath, size: int | None) -> None:
-        row = {"row": int(notice.key)}
-        if self._rewrite:
-            if _fits(str(path), size):
+    def _change(self, notice: Notice, size: int | None) -> tuple[sa.Update, Row] | None:
+        row: Row = {"row": int(notice.key)}
+        match notice.kind:
+            case Step.DELIVERED:
+                path = self._whole(notice)
+                if path is None:
+                    return None
+                if not self._rewrite:
+                    return self._copied, row
+                if not _fits(path, size):
+                    self._warn_of(row, path)
+                    return self._copied, row
+                return self._moved, row | {"there": path}
+            case Step.RETRY | Step.QUARANTINED:
+                return self._failed, row | {"n": notice.body["attempts"]}
+            case Step.REQUEUED:
+                return self._again, row
+        return None
+
+    def _write(self, connection: sa.Connection, statement: sa.Update, rows: Sequence[Row]) -> None:
+        try:
+            connection.execute(statement, rows)
+        except DataError:  # a character that the column's charset does not have
+            if statement is not self._moved:
+                raise
+            for row in rows:
                 try:
-                    connection.execute(self._moved, row | {"there": str(path)})
-                except DataError:  # a character that the column's charset does not have
-                    pass
-                else:
-                    return
-            self._warn(
-                f"{self._table}: row {row['row']} is copied, but its path stays: {shown(path)} does not fit the column"
-            )
-        connection.execute(self._copied, row)
+                    connection.execute(self._moved, row)
+                except DataError:
+                    self._warn_of(row, str(row["there"]))
+                    connection.execute(self._copied, {"row": row["row"]})
 
-    def _whole(self, notice: Notice) -> PurePosixPath | None:
+    def _warn_of(self, row: Row, path: str) -> None:
+        self._warn(
+            f"{self._table}: row {row['row']} is copied, but its path stays: {shown(path)} does not fit the column"
+        )
+
+    def _whole(self, notice: Notice) -> str | None:
         """Where the first copy is, if every copy that counts is there."""
         first, *others = self._roots
         paths = {first: notice.path}
@@ -95,7 +114,7 @@ class PysmurfFilesAnnouncer:
             if not self._roots.keys() <= done.keys():
                 return None
             paths = done
-        return PurePosixPath(self._roots[first]) / paths[first]
+        return str(PurePosixPath(self._roots[first]) / paths[first])
 
 
 def _fits(path: str, size: int | None) -> bool:
