@@ -31,6 +31,7 @@ from skystow.service.status import Progress
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
+    from skystow.adapters.pysmurf_files import PysmurfFilesSource
     from skystow.adapters.tree import LocalTree
 
 ARCHIVE = "archive"
@@ -115,7 +116,7 @@ def build(site: Site) -> Iterator[House]:
         tables = wiring_pysmurf.open_tables(site, origins, ledger)
         directories = (each for each in site.sources if isinstance(each, DirectoryConfig))
         swept = {each.name: _source(each, origins[each.name], site.archive, clock) for each in directories}
-        sources = {**swept, **tables.sources}
+        sources: dict[str, DirectorySource | PysmurfFilesSource] = {**swept, **tables.sources}
         journal = {JOURNAL.name: JournalAnnouncer(Path(site.journal))} if site.journal else {}
         roots = {each.name: each.root for each in (*site.sources, *site.destinations)}
         for name, root in roots.items():
