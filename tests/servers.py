@@ -33,7 +33,7 @@ LIMIT = 60.0
 """Seconds that a server may take to start."""
 
 PASSWORD = "p@ss:w/rd"  # noqa: S105 - of a server that lives as long as the tests
-LEDGER_TABLES = ("notices", "events", "transfers", "arrivals", "files", "workers", "places")
+LEDGER_TABLES = ("notices", "events", "transfers", "arrivals", "files", "workers", "places", "dead_letters")
 
 
 class Server(ABC):

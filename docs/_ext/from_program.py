@@ -1,6 +1,6 @@
 """Directives whose pictures and tables are made from the program when the docs are built, so that they cannot say
 anything else than it does: `transfer-states` from `skystow.model.transfer.TRANSITIONS`, `layout-fields` from
-`skystow.model.layout.FIELDS`. The states have fixed corners in the picture; a state without one fails the build.
+`skystow.model.layout.FIELDS`, `row-fields` from its `ROW_FIELDS`. The states have fixed corners in the picture; a state without one fails the build.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from skystow.model.layout import FIELDS
+from skystow.model.layout import FIELDS, ROW_FIELDS
 from skystow.model.transfer import TRANSITIONS, State, Step
 
 WIDTH, HEIGHT = 150, 44
@@ -109,7 +109,14 @@ class LayoutFields(SphinxDirective):
         return [table(["field", "meaning"], [[f"{{{name}}}", meaning] for name, (_, meaning) in FIELDS.items()])]
 
 
+class RowFields(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        plain = {name: meaning.replace("`", "") for name, meaning in ROW_FIELDS.items()}
+        return [table(["field", "meaning"], [[f"{{{name}}}", meaning] for name, meaning in plain.items()])]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("transfer-states", TransferStates)
     app.add_directive("layout-fields", LayoutFields)
+    app.add_directive("row-fields", RowFields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

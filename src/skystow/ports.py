@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from skystow.errors import FileFault
-from skystow.model.records import Arrival, Digest, Fingerprint, Health, Notice, Skipped, Worker
-from skystow.model.transfer import Destination, Receipt, Route, State, Step, Verdict, Work
+from skystow.model.records import Arrival, DeadLetter, Digest, Fingerprint, Health, Notice, Skipped, Worker
+from skystow.model.transfer import JOURNAL, Destination, Receipt, Route, State, Step, Verdict, Work
 
 
 class Stop(Protocol):
@@ -25,17 +25,14 @@ class Stop(Protocol):
     def is_set(self) -> bool: ...
     def wait(self, timeout: float) -> bool:
         """Sleep for `timeout` seconds at most; True as soon as we are asked to stop."""
-        ...
 
 
 class Clock(Protocol):
     def now(self) -> datetime:
         """Aware UTC. May jump."""
-        ...
 
     def monotonic(self) -> float:
         """Seconds; never jumps."""
-        ...
 
 
 # ── places ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -46,20 +43,16 @@ class Tree(Protocol):
 
     def present(self) -> None:
         """Raise `Unreachable` unless the root (and its marker, where one is configured) is proven to be there."""
-        ...
 
     def stat(self, path: PurePosixPath) -> Fingerprint | None:
         """None where no regular file stands under `path`."""
-        ...
 
     def digest(self, path: PurePosixPath, algorithm: str, *, stop: Stop) -> Digest:
         """Read the file. Raises `Missing`, `Unreadable`, `NotAFile`, `PlaceFault`."""
-        ...
 
     def remove(self, path: PurePosixPath, expected: Fingerprint) -> None:
         """Remove the name and sync its directory; raises `Changed` if it is not what was expected.
         Called by `skystow.engine.retire` and by nobody else."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +139,6 @@ class Store(Protocol):
 
     def sweep(self, token: str) -> None:
         """Remove the staging area of a dead claim. A writer that wakes later writes into inodes without a name."""
-        ...
 
     def room(self) -> Room: ...
 
@@ -164,18 +156,16 @@ class Source(Protocol):
     name: str
     tree: Tree
 
-    def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped]]:
-        """One pass over everything that is there and finished, in batches of at most 1,000. Raises `Unreachable`, and
-        `Stopped` where it was asked to stop before its end."""
-        ...
+    def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped | DeadLetter]]:
+        """One pass over everything that is there and finished, in batches of at most 1,000. What was handed over once
+        may be left out of later passes. Raises `Unreachable`, `OperatorFault`, and `Stopped` where it was asked to
+        stop before its end."""
 
     def settling(self) -> int:
         """Files that the last sweep saw and left out because they are not finished yet."""
-        ...
 
     def wait(self, seconds: float, *, stop: Stop) -> None:
         """Return after `seconds`, or earlier when something may have changed."""
-        ...
 
 
 # ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,10 +268,22 @@ class Ledger(Protocol):
         and nothing promised: REFRESHED (the new fingerprint, at once claimable). Else a new version with transfers of
         its own; where a first copy (no upstream) of the older version is neither DONE nor WAITING with a promise (it
         may stand under its final name already), it and what is downstream of it are SUPERSEDED.
-        An arrival whose `attempts` reach the retry limit is up to the caller: the ledger only stores the number.
+        Where an arrival's `attempts` reach the retry limit, its first copies are QUARANTINED at once.
         Only transfers without an upstream are claimable; the others wait until the upstream copy is DONE.
         """
         ...
+
+    def bury(self, letters: Sequence[DeadLetter]) -> int:
+        """Write down what cannot be admitted, by source and key; returns how many were not known. Idempotent."""
+
+    def buried(self, source: str, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of `keys` that are dead letters."""
+
+    def dead_letters(self, *, after: int, limit: int, source: str | None = None) -> Sequence[DeadLetter]:
+        """A page of them, by id."""
+
+    def exhume(self, letters: Sequence[DeadLetter]) -> int:
+        """Forget them, so that their sources look at them again; returns how many there were."""
 
     # pump
 
@@ -327,13 +329,16 @@ class Ledger(Protocol):
 
     # outbox
 
-    def notices(self, *, limit: int) -> Sequence[Notice]:
-        """Unsent ones, oldest first. There is one for each DELIVERED, QUARANTINED, DAMAGED and MISSING."""
-        ...
+    def notices(self, *, limit: int, audience: str = JOURNAL.name) -> Sequence[Notice]:
+        """Unsent ones of one audience, oldest first: one for each step that it wants to know (`Audience.steps`) of a
+        transfer, written with the step itself. Their `attempts` may be newer than the step."""
 
     def sent(self, notices: Sequence[Notice]) -> None: ...
 
-    # places
+    # itself and places
+
+    def identity(self) -> str:
+        """32 hexadecimal digits, the same for ever and for everybody who opens this ledger; no other has them."""
 
     def note_place(self, name: str, root: str) -> None:
         """Remember what a place's name stands for, so that a trace can say where a file came from."""
@@ -389,6 +394,7 @@ class Ledger(Protocol):
 
 
 class Announcer(Protocol):
-    """Tells the world. At least once; returns when the other side has it."""
+    """Tells somebody of what happened. At least once; returns when the other side has it."""
 
-    def announce(self, notice: Notice) -> None: ...
+    def announce(self, notices: Sequence[Notice]) -> None:
+        """Tell of all of them, in this order. May be told again after a crash. Raises `PlaceFault`."""

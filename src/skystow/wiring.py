@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skystow import wiring_pysmurf
 from skystow.config import Directory as DirectoryConfig
-from skystow.config import HardLink, Posix, Site, load, refuse_places
+from skystow.config import HardLink, Posix, PysmurfFiles, Site, load, refuse_places
 from skystow.engine.deliver import Rules
 from skystow.engine.retire import Policy
 from skystow.errors import ConfigError, OperatorFault
 from skystow.model.layout import RESERVED, Layout
 from skystow.model.records import ALGORITHMS, shown
-from skystow.model.transfer import Destination, RetryPolicy, Route
-from skystow.ports import Announcer, Clock, Ledger, Source, Store, Tree
+from skystow.model.transfer import JOURNAL, Audience, Destination, RetryPolicy, Route
+from skystow.ports import Announcer, Clock, Finding, Ledger, Source, Store, Tree
 from skystow.service.component import Component
 from skystow.service.intake import Inlet
 from skystow.service.pump import Lane
@@ -30,6 +31,7 @@ from skystow.service.status import Progress
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
+    from skystow.adapters.pysmurf_files import PysmurfFilesSource
     from skystow.adapters.tree import LocalTree
 
 ARCHIVE = "archive"
@@ -54,7 +56,10 @@ class House:
     inlets: Sequence[Inlet] = ()
     lanes: Sequence[Lane] = ()
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    announcer: Announcer | None = None
+    announcers: Mapping[str, Announcer] = field(default_factory=dict)
+    """By the audience that they serve."""
+    doctors: Sequence[Callable[[], Iterator[Finding]]] = ()
+    """What else `skystow check` looks at."""
     config: Site | None = None
     progress: Progress = field(default_factory=Progress)
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -76,7 +81,7 @@ class House:
             clock=self.clock,
             inlets=self.inlets,
             lanes=self.lanes,
-            announcer=self.announcer,
+            announcers=self.announcers,
             worker_alive=partial(alive, me=this_worker()),
             progress=self.progress,
         )
@@ -109,8 +114,12 @@ def build(site: Site) -> Iterator[House]:
     destinations = {each.name: LocalTree(each.root, place=each.name, marker=each.marker) for each in site.destinations}
     stores = {each.name: _store(each, destinations, origins) for each in site.destinations}
     policy = site.retry.policy()
-    with _ledger(_ledger_url(site), clock, policy, outbox=site.journal is not None) as ledger:
-        sources = {each.name: _source(each, origins[each.name], site.archive, clock) for each in site.sources}
+    with _ledger(_ledger_url(site), clock, policy, wiring_pysmurf.audiences(site)) as ledger:
+        tables = wiring_pysmurf.open_tables(site, origins, ledger)
+        directories = (each for each in site.sources if isinstance(each, DirectoryConfig))
+        swept = {each.name: _source(each, origins[each.name], site.archive, clock) for each in directories}
+        sources: dict[str, DirectorySource | PysmurfFilesSource] = {**swept, **tables.sources}
+        journal = {JOURNAL.name: JournalAnnouncer(Path(site.journal))} if site.journal else {}
         roots = {each.name: each.root for each in (*site.sources, *site.destinations)}
         for name, root in roots.items():
             ledger.note_place(name, root)
@@ -125,14 +134,11 @@ def build(site: Site) -> Iterator[House]:
                 stores=stores,
                 inlets=[_inlet(each, sources[each.name], site) for each in site.sources],
                 lanes=list(_lanes(site, stores, policy)),
-                policies={
-                    each.name: Policy(each.retire.after, frozenset(each.retire.keep))
-                    for each in site.sources
-                    if each.retire is not None
-                },
-                announcer=JournalAnnouncer(Path(site.journal)) if site.journal else None,
+                policies={e.name: Policy(e.retire.after, frozenset(e.retire.keep)) for e in site.sources if e.retire},
+                announcers={**journal, **tables.announcers},
+                doctors=tables.doctors,
                 config=site,
-                notes={name: source.notes for name, source in sources.items()},
+                notes={name: source.notes for name, source in swept.items()},
             )
         finally:
             for source in sources.values():
@@ -176,7 +182,7 @@ def _store(config: Posix | HardLink, destinations: Mapping[str, LocalTree], orig
     return PosixStore(config.name, tree, origins, options)
 
 
-def _inlet(config: DirectoryConfig, source: Source, site: Site) -> Inlet:
+def _inlet(config: DirectoryConfig | PysmurfFiles, source: Source, site: Site) -> Inlet:
     destinations = tuple(
         Destination(
             name=each.name,
@@ -186,6 +192,8 @@ def _inlet(config: DirectoryConfig, source: Source, site: Site) -> Inlet:
         )
         for each in site.served(config)
     )
+    if isinstance(config, PysmurfFiles):
+        return Inlet(source, destinations, config.poll, place=wiring_pysmurf.place(config))
     return Inlet(source, destinations, config.sweep_every, patience=config.quiet_for + PATIENCE)
 
 
@@ -299,8 +307,7 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
     url = existing_ledger(place, ledger_url)
     clock, site = SystemClock(), None if os.path.isdir(place) else load(place)
     policy = site.retry.policy() if site else RetryPolicy(first=0.5, factor=2.0)
-    journal = site is not None and site.journal is not None
-    with _ledger(url, clock, policy, outbox=journal) as ledger:
+    with _ledger(url, clock, policy, wiring_pysmurf.audiences(site)) as ledger:
         roots = dict(ledger.places())
         if site is None:
             names = {count.route.destination for count in ledger.counts()} | {ARCHIVE}
@@ -354,11 +361,11 @@ def upgrade(url: str) -> tuple[str | None, str]:
 
 
 @contextmanager
-def _ledger(url: str, clock: Clock, policy: RetryPolicy, *, outbox: bool = False) -> Iterator[Ledger]:
+def _ledger(url: str, clock: Clock, policy: RetryPolicy, audiences: Sequence[Audience] = ()) -> Iterator[Ledger]:
     from skystow.adapters.ledger import open_ledger
     from skystow.adapters.process import this_worker
 
-    ledger = open_ledger(url, worker=this_worker(), clock=clock, policy=policy, outbox=outbox)
+    ledger = open_ledger(url, worker=this_worker(), clock=clock, policy=policy, audiences=audiences)
     try:
         yield ledger
     finally:

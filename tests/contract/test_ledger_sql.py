@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -60,6 +62,18 @@ def refusal(path: Path | str) -> SkystowError:
     return caught.value
 
 
+OF_0001 = (
+    "INSERT INTO files (id, key, path_hash, archive, path) VALUES (1, x'00', 1, 'main', x'61')",
+    "INSERT INTO arrivals (id, name_key, version, source, key, origin, origin_hash, file_id, priority, rank, attempts, "
+    "admitted_at) VALUES (1, x'00', 1, 'camera', x'61', x'61', 1, 1, 0, 0, 0, 1)",
+    "INSERT INTO transfers (id, arrival_id, file_id, source, destination, required, owned, state, wake_at, abandoned, "
+    "neg_priority, rank, attempts, cap, alone, batch) VALUES (1, 1, 1, 'camera', 'archive', 1, 1, 1, 0, 0, 0, 0, 0, 0, "
+    "0, 0)",
+    "INSERT INTO notices (id, at, kind, transfer_id, text) VALUES (1, 1, 'delivered', 1, '')",
+)
+"""One file that was delivered, and nobody was told."""
+
+
 class TestSchema:
     def test_migrations_make_exactly_these_tables(self, ledger: SqlLedger, path: Path) -> None:
         engine = sqlite.make_engine(os.fsencode(path))
@@ -88,6 +102,24 @@ class TestSchema:
     def test_upgrade_of_an_empty_one_makes_it(self, path: Path) -> None:
         assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == (None, schema.HEAD)
         opened(path).close()
+
+    def test_a_ledger_of_the_first_schema_keeps_its_notices(self, path: Path) -> None:
+        engine = sqlite.make_engine(os.fsencode(path))
+        with engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection, connection.begin():
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            sqlite.sign(connection)
+            for statement in OF_0001:
+                connection.exec_driver_sql(statement)
+        engine.dispose()
+        with pytest.raises(SchemaMismatch, match="has schema 0001"):
+            opened(path)
+        assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == ("0001", schema.HEAD)
+        with closing(opened(path)) as ledger:
+            assert [notice.kind for notice in ledger.notices(limit=9)] == ["delivered"]
+            assert len(ledger.identity()) == 32
 
 
 class TestFile:

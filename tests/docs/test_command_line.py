@@ -15,7 +15,7 @@ from skystow.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
 INTRODUCTION, *_ = PAGE.split("\n## ")
-SECTIONS = dict(re.findall(r"^## `([\w ]+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+SECTIONS = dict(re.findall(r"^## `([\w -]+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
 
 
@@ -61,7 +61,7 @@ def test_a_section_shows_the_arguments_of_its_command(name: str) -> None:
 def test_pages_name_commands_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     code = re.findall(r"```sh\n(.*?)```", text, re.DOTALL) + re.findall(r"`(skystow [^`]+)`", text)
-    named = set(re.findall(r"(?:^|bin/)skystow ([a-z]+)", "\n".join(code), re.MULTILINE))
+    named = set(re.findall(r"(?:^|bin/)skystow ([a-z][a-z-]*)", "\n".join(code), re.MULTILINE))
     assert named <= {name.split()[0] for name in COMMANDS}
 
 

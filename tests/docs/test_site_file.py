@@ -16,8 +16,11 @@ DOCS = sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in 
 
 HEADINGS = {
     (): "The site",
-    ("sources",): "`sources`",
-    ("sources", "retire"): "`retire`",
+    ("sources", "directory"): "`directory`",
+    ("sources", "directory", "retire"): "`retire`",
+    ("sources", "pysmurf_files"): "`pysmurf_files`",
+    ("sources", "pysmurf_files", "table"): "`table`",
+    ("sources", "pysmurf_files", "retire"): "`retire`",
     ("destinations", "posix"): "`destinations`",
     ("destinations", "hardlink"): "`destinations`",
     ("destinations", "posix", "batch"): "`batch`",

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,22 @@ class Bench:
 
     def archive(self, *options: str, code: int = 0) -> dict[str, Any]:
         return self.json("archive", self.src, self.dst, *options, code=code)
+
+    @contextmanager
+    def start_env(self, env: dict[str, str], *args: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Until the block is left; then it is asked to end."""
+        with subprocess.Popen(
+            [self.program, *args],
+            cwd=self.here,
+            env={**os.environ, **env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.terminate()
 
     def start(self, *args: str | Path) -> subprocess.Popen[str]:
         return subprocess.Popen(

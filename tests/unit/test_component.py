@@ -57,7 +57,7 @@ class House:
                 Lane(Route("instrument", "archive"), self.archive, rules),
                 Lane(Route("archive", "oods"), self.oods, rules),
             ],
-            announcer=self.announcer,
+            announcers={"journal": self.announcer},
             worker_alive=lambda _: True,
             progress=self.progress,
         )
@@ -245,7 +245,7 @@ def test_notices_wait_in_the_ledger_while_the_announcer_is_away() -> None:
             raise PlaceFault("broker away", place="broker")
 
     house.announcer.fault = away
-    assert house.run() is Ending.FINISHED
+    assert house.run() is Ending.UNFINISHED
     assert house.run() is Ending.FINISHED
     assert len({n.id for n in house.announcer.announced}) == 4
 
@@ -289,7 +289,8 @@ def test_a_rest_ends_though_nothing_is_left_to_bring() -> None:
 
     def stop_when_well() -> None:
         until = time.monotonic() + 5
-        while (any(ledger.away.values()) or house.progress.resting) and time.monotonic() < until:
+        while "ledger" not in house.progress.healths or house.progress.resting:
+            assert time.monotonic() < until
             time.sleep(0.01)
         house.halt.set()
 
@@ -387,7 +388,7 @@ def test_lanes_are_asked_upstream_first() -> None:
         clock=SystemClock(),
         inlets=[],
         lanes=lanes,
-        announcer=None,
+        announcers={},
         worker_alive=lambda _: True,
         progress=house.progress,
     ).lanes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skystow.config import HardLink, Posix, Site, load, nested, read
+from skystow.config import Directory, HardLink, Posix, Site, load, nested, read
 from skystow.config.document import parse
 from skystow.config.units import fraction, mode, rate, seconds, size
 from skystow.errors import ConfigError
@@ -85,6 +85,7 @@ def test_the_least_that_a_site_must_say() -> None:
     site = read(LEAST, directory="/site")
     source, destination = site.sources[0], site.destinations[0]
     assert isinstance(destination, Posix)
+    assert isinstance(source, Directory)
     assert (source.root, source.quiet_for, source.layout) == ("/site/incoming", 10.0, Layout("{relative_path}"))
     assert (destination.digest, destination.min_free, destination.file_mode) == ("blake3", 0.05, 0o444)
     assert (destination.directory_mode, destination.batch.files) == (0o2775, 1000)
@@ -96,6 +97,7 @@ def test_everything_that_a_site_may_say() -> None:
     source, archive, oods = site.sources[0], site.destinations[0], site.destinations[1]
     assert site.ledger == "sqlite:////site/state/ledger.db"
     assert site.journal == "/site/notices.jsonl"
+    assert isinstance(source, Directory)
     assert (source.quiet_for, source.sweep_every, source.temporary) == (0.5, 60.0, ("*.wip",))
     assert source.retire is not None
     assert (source.retire.after, source.retire.keep) == (604800.0, ("cal",))
@@ -299,7 +301,7 @@ destinations:
 """,
         directory="/site",
     )
-    assert [(each.name, each.root, each.quiet_for) for each in site.sources] == [
+    assert [(e.name, e.root, e.quiet_for) for e in site.sources if isinstance(e, Directory)] == [
         ("a", "/site/a", 3.0),
         ("b", "/site/b", 3.0),
     ]

@@ -149,7 +149,7 @@ class TestJournal:
     def test_one_line_for_each_notice(self, tmp_path: Path) -> None:
         journal = JournalAnnouncer(tmp_path / "journal")
         for i in range(3):
-            journal.announce(notice(i))
+            journal.announce([notice(i)])
         lines = (tmp_path / "journal").read_text().splitlines()
         assert [json.loads(line) for line in lines] == [
             {"id": i, "at": "2026-01-02T03:04:05+00:00", "kind": "delivered", "body": {"path": f"a\nü{i}", "size": i}}
@@ -159,22 +159,22 @@ class TestJournal:
     def test_a_line_that_a_crash_cut_does_not_spoil_the_next(self, tmp_path: Path) -> None:
         path = tmp_path / "journal"
         path.write_text('{"id": 1}\n{"id": 2, "at')
-        JournalAnnouncer(path).announce(notice(2))
+        JournalAnnouncer(path).announce([notice(2)])
         first, torn, last = path.read_text().splitlines()
         assert (json.loads(first)["id"], torn, json.loads(last)["id"]) == (1, '{"id": 2, "at', 2)
 
     def test_it_may_be_rotated_away(self, tmp_path: Path) -> None:
         journal = JournalAnnouncer(tmp_path / "journal")
-        journal.announce(notice(1))
+        journal.announce([notice(1)])
         (tmp_path / "journal").rename(tmp_path / "journal.1")
-        journal.announce(notice(2))
+        journal.announce([notice(2)])
         assert json.loads((tmp_path / "journal").read_text())["id"] == 2
 
     def test_a_full_disk_is_the_places_fault(self) -> None:
         with pytest.raises(NoSpace) as caught:
-            JournalAnnouncer(Path("/dev/full"), place="diary").announce(notice(1))
+            JournalAnnouncer(Path("/dev/full"), place="diary").announce([notice(1)])
         assert caught.value.place == "diary"
 
     def test_a_directory_that_is_not_there_too(self, tmp_path: Path) -> None:
         with pytest.raises(Unreachable, match="no such file"):
-            JournalAnnouncer(tmp_path / "none" / "journal").announce(notice(1))
+            JournalAnnouncer(tmp_path / "none" / "journal").announce([notice(1)])

@@ -35,6 +35,10 @@ app = typer.Typer(
 )
 ledger_app = typer.Typer(help="Look after the ledger's database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ledger_app, name="ledger")
+letters_app = typer.Typer(help="What cannot be admitted as it is.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(letters_app, name="dead-letters")
+tables_app = typer.Typer(help="Look after pysmurf_files tables.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tables_app, name="pysmurf-files")
 
 Place = Annotated[str, typer.Argument(metavar="SITE|DEST", help="A site file, or the DEST of an earlier archive.")]
 SiteFile = Annotated[str, typer.Argument(metavar="SITE", help="A site file (YAML).")]
@@ -236,6 +240,48 @@ def ledger_upgrade(
     from skystow.cli.ledger import upgrade
 
     conduct(lambda _: upgrade(place, ledger=ledger, json=json), json=json)
+
+
+@letters_app.command("list")
+def dead_letters_list(place: Place, ledger: LedgerUrl = None, json: Json = False) -> NoReturn:
+    """What sources have and what could not be admitted, each with its reason."""
+    from skystow.cli import letters
+    from skystow.cli.exits import conduct
+
+    conduct(lambda _: letters.show(place, ledger=ledger, json=json), json=json)
+
+
+@letters_app.command("replay")
+def dead_letters_replay(
+    place: Place,
+    numbers: Annotated[list[int] | None, typer.Argument(metavar="[NUMBER]...", help="As `list` shows them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    ledger: LedgerUrl = None,
+    json: Json = False,
+) -> NoReturn:
+    """Look at them again: in the next pass of their source."""
+    from skystow.cli import letters
+    from skystow.cli.exits import conduct
+
+    conduct(lambda _: letters.replay(place, numbers or [], all_=everything, ledger=ledger, json=json), json=json)
+
+
+@tables_app.command("create")
+def pysmurf_files_create(site: SiteFile, json: Json = False) -> NoReturn:
+    """Make the tables of a site, with the index that they need."""
+    from skystow.cli.exits import conduct
+    from skystow.cli.tables import create
+
+    conduct(lambda _: create(site, json=json), json=json)
+
+
+@tables_app.command("upgrade")
+def pysmurf_files_upgrade(site: SiteFile, json: Json = False) -> NoReturn:
+    """Add the index, and columns that are missing, to the tables of a site. Nothing is ever dropped or changed."""
+    from skystow.cli.exits import conduct
+    from skystow.cli.tables import upgrade
+
+    conduct(lambda _: upgrade(site, json=json), json=json)
 
 
 def main() -> None:

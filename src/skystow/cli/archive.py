@@ -8,7 +8,7 @@ from skystow.cli.exits import Exit
 from skystow.cli.present import NAMED, emit, files, say, size, tell
 from skystow.cli.summary import Run
 from skystow.cli.watch import watching
-from skystow.model.records import Arrival, Skipped, shown
+from skystow.model.records import Arrival, shown
 from skystow.service.halt import Halt
 from skystow.wiring import ArchiveOptions, build_archive, preview
 
@@ -30,7 +30,7 @@ def dry_run(halt: Halt, source: str, dest: str, options: ArchiveOptions, *, json
     with preview(source, dest, options) as (inlet, tree):
         for batch in inlet.sweep(stop=halt):
             for each in batch:
-                if isinstance(each, Skipped):
+                if not isinstance(each, Arrival):
                     skipped += 1
                     continue
                 found = tree.stat(each.path) if tree else None

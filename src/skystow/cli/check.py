@@ -53,6 +53,8 @@ def _findings(house: House, halt: Halt) -> Iterator[Finding]:
             yield Finding(name, ok=True, text="; ".join([text, *house.notes.get(name, ())]))
         except (OperatorFault, PlaceFault) as fault:
             yield _failed(name, fault)
+    for doctor in house.doctors:
+        yield from doctor()
     trees: dict[str, Tree] = {**house.origins, **house.destinations}
     for lane in house.lanes:
         subject = str(lane.route)

@@ -9,6 +9,7 @@ from typing import Any
 
 from skystow.cli.exits import Exit
 from skystow.cli.find import dossiers
+from skystow.cli.letters import every
 from skystow.cli.outlook import outlook, overall
 from skystow.cli.present import columns, emit, say, size, span, when
 from skystow.cli.summary import by_destination, routes_table
@@ -21,6 +22,7 @@ from skystow.wiring import House, open_house
 def status(place: str, *, ledger: str | None, json: bool) -> Exit:
     with open_house(place, ledger) as house:
         counts, healths = house.ledger.counts(), {each.place: each for each in house.ledger.healths()}
+        dead = sum(1 for _ in every(house.ledger))
     now = datetime.now(UTC)
     oldest = min((count.oldest_waiting for count in counts if count.oldest_waiting), default=None)
     age = None if oldest is None else max(0.0, (now - oldest).total_seconds())
@@ -35,6 +37,7 @@ def status(place: str, *, ledger: str | None, json: bool) -> Exit:
                 "oldest_waiting_s": age,
                 "quarantined": sum(count.quarantined for count in counts),
                 "conflicts": sum(count.conflicts for count in counts),
+                "dead_letters": dead,
                 "places": {name: _health(house, name, healths.get(name), used) for name in places},
             }
         )
@@ -45,6 +48,8 @@ def status(place: str, *, ledger: str | None, json: bool) -> Exit:
     stuck = sum(count.quarantined + count.conflicts for count in counts)
     if stuck:
         say(f"{stuck:,} need a person: skystow trace {shown(place)} FILE, then retry, ignore or resolve.")
+    if dead:
+        say(f"{dead:,} cannot be admitted: skystow dead-letters list {shown(place)}.")
     rows = [["place", "health", "since", "root", ""]]
     for name in places:
         health = healths.get(name)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from skystow.cli.exits import Exit
 from skystow.cli.present import NAMED, columns, emit, files, first, of_place, say, size, span, tell
 from skystow.errors import Conflict
-from skystow.model.records import shown
+from skystow.model.records import DeadLetter, path_text, shown
 from skystow.model.transfer import Route, State
 from skystow.ports import Copy, Counts, Ledger
 from skystow.service.component import Ending
@@ -87,16 +87,25 @@ class Run:
         counts = self.house.ledger.counts()
         ours = {lane.route for lane in self.house.lanes}
         counts = [count for count in counts if count.route in ours]
-        numbers, code = self.numbers(counts), _code(ending, counts)
+        dead = [each for name in self.house.sources for each in self._dead(name)]
+        numbers, code = self.numbers(counts), _code(ending, counts, dead=bool(dead))
         stuck = list(problems(self.house.ledger, ours))
         if json:
-            emit(self._document(numbers, counts, ending, stuck))
+            emit(self._document(numbers, counts, ending, stuck) | {"dead_letters": len(dead)})
         elif not quiet:
             say(*self._text(numbers, counts, ending, endless))
             _say_skipped(self.house)
         if stuck and not json:
             _tell_problems(stuck, counts, place)
+        if dead and not json:
+            lines = [f"  {each.source} {shown(path_text(each.key))}: {shown(each.reason)}" for each in dead]
+            tell("what cannot be admitted:", *first(lines, len(lines)))
+            tell(f"  → mend them or the site file, then skystow dead-letters replay {place} --all")
         return code
+
+    def _dead(self, source: str) -> Sequence[DeadLetter]:
+        """The first ones; there is a command for all."""
+        return self.house.ledger.dead_letters(after=0, limit=PAGE, source=source)
 
     def _document(
         self, numbers: Numbers, counts: Iterable[Counts], ending: Ending, stuck: list[Copy]
@@ -156,11 +165,11 @@ class Run:
             yield "Not finished: run it again; what is done stays done."
 
 
-def _code(ending: Ending, counts: Iterable[Counts]) -> Exit:
+def _code(ending: Ending, counts: Iterable[Counts], *, dead: bool) -> Exit:
     counts = list(counts)
     if ending is Ending.UNFINISHED:
         return Exit.UNFINISHED
-    if any(count.quarantined or count.conflicts for count in counts):
+    if dead or any(count.quarantined or count.conflicts for count in counts):
         return Exit.PEOPLE
     if any(count.waiting or count.retrying for count in counts):
         return Exit.UNFINISHED

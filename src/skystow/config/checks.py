@@ -60,10 +60,23 @@ def _references(sources: Entries, destinations: Entries) -> Iterator[Complaint]:
         elif upstream and kinds[upstream] == "hardlink":
             yield (*place, "of"), f"of: {upstream!r} is itself a hardlink; name a posix destination"
     for place, entry in sources:
-        names = entry.get("to")
-        for n, name in enumerate(names if isinstance(names, list) else ()):
-            if isinstance(name, str) and name not in kinds:
-                yield (*place, "to", n), f"to: no destination is called {name!r}{meant(name, kinds)}"
+        for key in ("to", "copied_when"):
+            names = entry.get(key)
+            for n, name in enumerate(names if isinstance(names, list) else ()):
+                if isinstance(name, str) and name not in kinds:
+                    yield (*place, key, n), f"{key}: no destination is called {name!r}{meant(name, kinds)}"
+        yield from _counted(place, entry, destinations)
+
+
+def _counted(place: Place, entry: Mapping[str, Any], destinations: Entries) -> Iterator[Complaint]:
+    """What a row waits for must be where its files go."""
+    to, counted = entry.get("to"), entry.get("copied_when")
+    if not isinstance(to, list) or not isinstance(counted, list):
+        return
+    upstream = {_text(each, "of") for _, each in destinations if _text(each, "name") in to}
+    for n, name in enumerate(counted):
+        if isinstance(name, str) and name not in to and name not in upstream:
+            yield (*place, "copied_when", n), f"copied_when: files of this source do not go to {name!r} (see to)"
 
 
 def _roots(sources: Entries, destinations: Entries, directory: str) -> Iterator[Complaint]:

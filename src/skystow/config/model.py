@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from pydantic import (
 
 from skystow.config.units import Fraction, Mode, Rate, Seconds, Size
 from skystow.errors import ConfigError
-from skystow.model.layout import Layout
+from skystow.model.layout import ROW_FIELDS, Layout
 from skystow.model.patterns import TEMPORARY, Patterns
 from skystow.model.transfer import RetryPolicy
 
@@ -33,7 +34,7 @@ def _from_here(value: str, info: ValidationInfo) -> str:
     return os.path.abspath(os.path.join((info.context or {}).get("directory", "."), value))
 
 
-def _ledger(value: str, info: ValidationInfo) -> str:
+def _database(value: str, info: ValidationInfo) -> str:
     if not re.match(r"[a-z][a-z0-9+]*://", value):
         raise ValueError("should be a database URL such as sqlite:////var/lib/skystow/ledger.db")
     scheme, path = value.split("://", 1)
@@ -48,11 +49,16 @@ def _server(value: str) -> str:
     return value
 
 
-def _layout(value: Any) -> Layout:
+def _row_layout(value: Any, info: ValidationInfo) -> Layout:
+    kind = "type" if info.data.get("version") == "v0" else "action"
+    return _layout(value, ROW_FIELDS.keys() - ({"type", "action"} - {kind}))
+
+
+def _layout(value: Any, extra: Iterable[str] = ()) -> Layout:
     if not isinstance(value, str):
         raise ValueError("should be a template such as {relative_path}")  # noqa: TRY004 - pydantic wants ValueError
     try:
-        return Layout(value)
+        return Layout(value, extra)
     except ConfigError as error:
         raise ValueError(str(error)) from error
 
@@ -69,7 +75,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 Path = Annotated[str, StringConstraints(min_length=1), AfterValidator(_from_here)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Flag = Annotated[bool, Field(strict=True)]
-Template = Annotated[Layout, BeforeValidator(_layout)]
+Template = Annotated[Layout, BeforeValidator(lambda value: _layout(value))]
+RowTemplate = Annotated[Layout, BeforeValidator(_row_layout)]
 PatternList = tuple[Annotated[str, AfterValidator(_pattern)], ...]
 Identity = Annotated[str, StringConstraints(min_length=1)] | Annotated[int, Field(strict=True, ge=0)] | None
 """A user or group by name or number; None: whoever runs skystow."""
@@ -104,6 +111,34 @@ class Directory(Section):
     temporary: PatternList = TEMPORARY
     exclude: PatternList = ()
     order: Literal["oldest", "newest"] = "oldest"
+    priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
+    to: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    retire: Retirement | None = None
+
+
+class Table(Section):
+    """Where somebody else's table is. The password is not for site files, which are shown to others."""
+
+    url: Annotated[str, AfterValidator(_database)]
+    password_file: Path | None = None
+    password_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+
+
+class PysmurfFiles(Section):
+    """A table `pysmurf_files_v0` or `_v1` whose rows register files."""
+
+    name: Name
+    kind: Literal["pysmurf_files"]
+    table: Table
+    version: Literal["v0", "v1"] = "v1"
+    targets: Annotated[tuple[Annotated[str, StringConstraints(min_length=1, max_length=32)], ...], Field(min_length=1)]
+    root: Path
+    registered_root: Annotated[str, StringConstraints(pattern=r"^/")] | None = None
+    marker: Marker | None = None
+    layout: RowTemplate = Field(default_factory=lambda: Layout("{ctime5}/{file_type}/{file_name}", ROW_FIELDS))
+    poll: Annotated[Seconds, Field(gt=0)] = 5.0
+    rewrite_path: Flag = True
+    copied_when: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
     to: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     retire: Retirement | None = None
@@ -157,6 +192,7 @@ class Retrying(Section):
         return RetryPolicy(self.max_attempts, self.first, self.factor, self.most)
 
 
+SourceConfig = Annotated[Directory | PysmurfFiles, Field(discriminator="kind")]
 DestinationConfig = Annotated[Posix | HardLink, Field(discriminator="kind")]
 
 
@@ -186,7 +222,7 @@ class LedgerServer(Section):
 
 
 LedgerConfig = Annotated[
-    Annotated[str, AfterValidator(_ledger), Tag("url")] | Annotated[LedgerServer, Tag("server")],
+    Annotated[str, AfterValidator(_database), Tag("url")] | Annotated[LedgerServer, Tag("server")],
     Discriminator(lambda value: "server" if isinstance(value, dict | LedgerServer) else "url"),
 ]
 
@@ -196,7 +232,7 @@ class Site(Section):
 
     ledger: LedgerConfig | None = None
     archive: Name = "archive"
-    sources: tuple[Directory, ...]
+    sources: tuple[SourceConfig, ...]
     destinations: tuple[DestinationConfig, ...]
     retry: Retrying = Retrying()
     on_conflict: Literal["hold", "number"] = "hold"
@@ -207,7 +243,7 @@ class Site(Section):
         """None: the ledger is in its usual place."""
         return self.ledger.as_url() if isinstance(self.ledger, LedgerServer) else self.ledger
 
-    def served(self, source: Directory) -> tuple[Posix | HardLink, ...]:
+    def served(self, source: Directory | PysmurfFiles) -> tuple[Posix | HardLink, ...]:
         """The destinations of one source, in the file's order: those that `to` names (all, without it), and the
         one that a named handoff links from."""
         if source.to is None:
@@ -216,11 +252,19 @@ class Site(Section):
         named |= {each.of for each in self.destinations if isinstance(each, HardLink) and each.name in named}
         return tuple(each for each in self.destinations if each.name in named)
 
+    def counted(self, source: PysmurfFiles) -> tuple[Posix | HardLink, ...]:
+        """The destinations that must have a file before its row is `copied`, the first of them first."""
+        served = {each.name: each for each in self.served(source)}
+        return tuple(served[name] for name in source.copied_when or list(served)[:1])
+
 
 SECTIONS: dict[tuple[str, ...], type[Section]] = {
     (): Site,
-    ("sources",): Directory,
-    ("sources", "retire"): Retirement,
+    ("sources", "directory"): Directory,
+    ("sources", "directory", "retire"): Retirement,
+    ("sources", "pysmurf_files"): PysmurfFiles,
+    ("sources", "pysmurf_files", "table"): Table,
+    ("sources", "pysmurf_files", "retire"): Retirement,
     ("destinations", "posix"): Posix,
     ("destinations", "hardlink"): HardLink,
     ("destinations", "posix", "batch"): Batch,
@@ -230,3 +274,8 @@ SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("ledger", "server", "tls"): Tls,
 }
 """The section that stands at a place (pydantic's location without the indices), for telling misspelt keys."""
+
+
+def kinds(section: str) -> list[str]:
+    """Of sources or destinations."""
+    return [place[1] for place in SECTIONS if len(place) == 2 and place[0] == section]

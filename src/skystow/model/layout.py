@@ -96,6 +96,25 @@ FIELDS: Mapping[str, tuple[Field, str]] = {
 }
 """Every field with its meaning; the user guide's table is made from it."""
 
+ROW_FIELDS: Mapping[str, str] = {
+    "file_type": "the row's `type` (v0) or `action` (v1)",
+    "type": "the same, of a v0 table",
+    "action": "the same, of a v1 table",
+    "action_timestamp": "the column; without it the number that the file's name begins with (`1564799250_…`), else "
+    "whole seconds of the row's `timestamp`",
+    "plots_or_outputs": "`plots` where `plot` is 1, else `outputs`",
+    "pub_id": "the column",
+    "format": "the column",
+    "site": "the column",
+    "script_id": "the column",
+    "instance_id": "the column",
+}
+"""Fields of a row of a `pysmurf_files` table with their meaning; NULL is `none`. They go before those of a file, whose
+mtime is the row's `timestamp`."""
+
+OF_TIME = frozenset({"ctime5", "year", "month", "day", "hour", "date", "day_obs"})
+"""Fields that are made of the mtime."""
+
 PER_FILE = frozenset({"relative_path", "file_name", "stem"})
 MANY_COMPONENTS = frozenset({"relative_path", "relative_dir"})
 
@@ -103,7 +122,8 @@ _Part = str | Field
 
 
 class Layout:
-    """A checked template. `extra` names fields that the source gives in `Attributes.extra`.
+    """A checked template. `extra` names fields that the source gives in `Attributes.extra`; they go before ours of the
+    same name.
 
     Raises `ConfigError` for an unknown field, an absolute template, `.`, `..`, an empty component, a name of ours, or
     a template that gives all files one name.
@@ -114,8 +134,8 @@ class Layout:
         self._extra = frozenset(extra)
         # A component is a list of literals and fields; a lone str names a field of many components.
         self._components: list[str | list[_Part]] = [self._compile(part) for part in self._split()]
-        used = {name for _, name, _, _ in Formatter().parse(template) if name}
-        if not used & PER_FILE:
+        self.fields = frozenset(name for _, name, _, _ in Formatter().parse(template) if name)
+        if not self.fields & PER_FILE:
             raise self._wrong("gives every file the same name", "add {relative_path}, {file_name} or {stem}")
         self._identity = template == "{relative_path}"
 
@@ -200,11 +220,11 @@ class Layout:
         return parts
 
     def _field(self, name: str) -> Field:
-        if name in FIELDS:
-            return FIELDS[name][0]
         if name in self._extra:
             return lambda a: a.extra.get(name, "")
-        known = [*FIELDS, *sorted(self._extra)]
+        if name in FIELDS:
+            return FIELDS[name][0]
+        known = [*FIELDS, *sorted(self._extra - FIELDS.keys())]
         close = get_close_matches(name, known, n=1)
         remedy = f"did you mean {{{close[0]}}}?" if close else "there are " + ", ".join(f"{{{k}}}" for k in known)
         raise self._wrong(f"has an unknown field ‘{name}’", remedy)

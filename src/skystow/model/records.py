@@ -6,7 +6,7 @@ relative to the root of a place; bytes that are not UTF-8 ride in it as surrogat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -112,6 +112,20 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Something that a source has and that cannot be admitted as it is; a person must look. `key` as in `Arrival`.
+
+    `id` and `at` are the ledger's: its number, and when it was buried first.
+    """
+
+    source: str
+    key: bytes
+    reason: str
+    id: int = 0
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """A process, told apart from any other on any host, before and after a reboot, inside or outside a container."""
 
@@ -139,9 +153,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell the world, from the outbox. `kind` is a `Step` of a file, as text."""
+    """One thing to tell the world, from the outbox. `kind` is a `Step` of a file, as text.
+
+    `body` is for readers: paths as `shown` shows them. `key` (the arrival's) and `path` (the copy's) are as they are.
+    """
 
     id: int
     at: datetime
     kind: str
     body: dict[str, str | int | None]
+    key: bytes = b""
+    path: PurePosixPath = field(default_factory=PurePosixPath)

@@ -76,6 +76,20 @@ TRANSITIONS: Mapping[tuple[State, Step], State] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """Somebody who is told of steps of files, through an outbox of its own: one that is away keeps nobody else
+    waiting. `source`: only of files of this one (None: of all)."""
+
+    name: str
+    steps: frozenset[Step]
+    source: str | None = None
+
+
+JOURNAL = Audience("journal", frozenset({Step.DELIVERED, Step.QUARANTINED, Step.DAMAGED, Step.MISSING}))
+"""Who wants to know what became of every file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """From one place to another; each route is a queue of its own, so that one dead place stops only its routes."""
 
@@ -183,6 +197,11 @@ class Reason:
     @classmethod
     def of(cls, error: SkystowError) -> Reason:
         return cls(error.code, str(error))
+
+
+def spent_before(attempts: int) -> Reason:
+    """Why a file is quarantined when it is admitted."""
+    return Reason(FileFault.code, f"its source counts {attempts} failed attempts already")
 
 
 @dataclass(frozen=True, slots=True)

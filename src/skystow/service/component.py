@@ -1,11 +1,11 @@
-"""One component: the intakes, pumps and outbox of a process, and their common end."""
+"""One component: the intakes, pumps and outboxes of a process, and their common end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from enum import StrEnum
 from graphlib import TopologicalSorter
@@ -44,12 +44,12 @@ class Component:
         clock: Clock,
         inlets: Sequence[Inlet],
         lanes: Sequence[Lane],
-        announcer: Announcer | None,
+        announcers: Mapping[str, Announcer],
         worker_alive: Callable[[Worker], bool | None],
         progress: Progress,
     ) -> None:
         self.ledger, self.clock, self.progress = ledger, clock, progress
-        self.inlets, self.announcer, self.worker_alive = inlets, announcer, worker_alive
+        self.inlets, self.announcers, self.worker_alive = inlets, announcers, worker_alive
         # Upstream first: whoever asks each in turn whether it has anything left then misses no file between two.
         flow = TopologicalSorter({lane.route.destination: [lane.route.source] for lane in lanes})
         order = {place: n for n, place in enumerate(flow.static_order())}
@@ -58,7 +58,8 @@ class Component:
     async def run(self, halt: Halt, *, once: bool, give_up_after: float = 600.0) -> Ending:
         """Run until `halt`; with `once`, until everything that is there is archived or nothing moves any more.
 
-        UNFINISHED: nothing moved for `give_up_after` seconds, or retries are due later than in a minute.
+        UNFINISHED: nothing moved for `give_up_after` seconds, retries are due later than in a minute, or somebody
+        could not be told.
         Raises `OperatorFault` for what a person must change first; what was under way is put back.
         """
         work, pools = Halt(halt), self._pools()  # `work` ends our jobs; `halt` is the world's wish
@@ -76,8 +77,7 @@ class Component:
                 jobs = [pump.run() for pump in pumps]
                 jobs += [self._keep_tidy(lane.store, pools[lane.store.name], work) for lane in self._one_per_store()]
                 jobs.append(self._keep_reclaiming(work))
-                if self.announcer is not None:
-                    jobs.append(Outbox(self.ledger, self.announcer, work).run())
+                jobs += [outbox.run() for outbox in self._outboxes(work)]
                 tasks = sweeps + [group.create_task(_own(job, work)) for job in jobs]
                 ending = await self._until_the_end(work, sweeps, intakes, pumps, once, give_up_after)
                 work.set()
@@ -89,9 +89,8 @@ class Component:
         finally:
             work.set()
             await _wind_up(list(pools.values()))
-        if self.announcer is not None:
-            await asyncio.to_thread(self._tell_the_rest)
-        return ending
+        told = [await asyncio.to_thread(outbox.tell_all) for outbox in self._outboxes(Halt())]
+        return Ending.UNFINISHED if ending is Ending.FINISHED and not all(told) else ending
 
     async def _until_the_end(
         self,
@@ -154,10 +153,11 @@ class Component:
                 if token not in live:
                     store.sweep(token)
 
-    def _tell_the_rest(self) -> None:
-        with contextlib.suppress(PlaceFault):
-            while self.announcer is not None and Outbox(self.ledger, self.announcer, Halt()).tell():
-                pass
+    def _outboxes(self, halt: Halt) -> list[Outbox]:
+        return [
+            Outbox(name, announcer, self.ledger, self.clock, self.progress, halt)
+            for name, announcer in self.announcers.items()
+        ]
 
 
 async def _own(job: Coroutine[None, None, None], work: Halt) -> None:

@@ -25,12 +25,14 @@ SHARE = 4.0
 @dataclass(frozen=True, slots=True)
 class Inlet:
     """One source and where its files go. Seconds: `sweep_every` between sweeps where nothing rings; `patience` is how
-    long a single pass (`once`) waits for files that are still being written."""
+    long a single pass (`once`) waits for files that are still being written. `place` is what a sweep looks at: a
+    table is another place than the files that it names (None: the source itself)."""
 
     source: Source
     destinations: tuple[Destination, ...]
     sweep_every: float = 30.0
     patience: float = 0.0
+    place: str | None = None
 
 
 class Intake:
@@ -50,7 +52,7 @@ class Intake:
 
     async def _run(self, once: bool) -> None:
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
-        places = {source.name}
+        places = {self.inlet.place or source.name}
         while not self.halt.is_set():
             swept_at = self.clock.monotonic()
             try:
@@ -77,8 +79,8 @@ class Intake:
         source, name = self.inlet.source, self.inlet.source.name
         self.progress.begin_sweep(name)
         for batch in source.sweep(stop=self.halt):
-            admission, arrivals, skipped = admit(batch, self.ledger, self.inlet.destinations)
-            self.progress.saw(name, arrivals, skipped, admission)
+            admission, arrivals, skipped, dead = admit(batch, self.ledger, self.inlet.destinations)
+            self.progress.saw(name, arrivals, skipped, admission, dead)
             self.moved_at = self.clock.monotonic()
             if admission.admitted or admission.refreshed:
                 self.halt.ring()

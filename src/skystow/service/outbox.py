@@ -1,38 +1,67 @@
-"""The outbox: what the ledger's verdicts want told, told at least once."""
+"""An outbox: what the ledger's verdicts want told to one audience, told at least once."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from datetime import timedelta
 
 from skystow.errors import PlaceFault
-from skystow.ports import Announcer, Ledger
+from skystow.model.records import Health
+from skystow.ports import Announcer, Clock, Ledger
 from skystow.service.halt import Halt
+from skystow.service.status import Progress
 
 BATCH = 200
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 
 
 class Outbox:
-    def __init__(self, ledger: Ledger, announcer: Announcer, halt: Halt) -> None:
-        self.ledger, self.announcer, self.halt = ledger, announcer, halt
+    """One audience's. While it is away, its notices wait in the ledger, and it is shown as not well."""
+
+    def __init__(
+        self, audience: str, announcer: Announcer, ledger: Ledger, clock: Clock, progress: Progress, halt: Halt
+    ) -> None:
+        self.audience, self.announcer = audience, announcer
+        self.ledger, self.clock, self.progress, self.halt = ledger, clock, progress, halt
+        self.resting: str | None = None
 
     async def run(self) -> None:
         rest = FIRST_REST
         while not self.halt.is_set():
             try:
                 told = await asyncio.to_thread(self.tell)
-            except PlaceFault:
+            except PlaceFault as fault:
+                now = self.clock.now()
+                await self._report(Health(fault.place, False, now, str(fault), now + timedelta(seconds=rest)))
+                self.resting = fault.place
                 await self.halt.sleep(rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
+            if self.resting is not None and (told or self.resting == "ledger"):  # to look is to ask the ledger
+                await self._report(Health(self.resting, True, self.clock.now()))
+                self.resting = None
             rest = FIRST_REST
             if not told:
                 await self.halt.nap(FIRST_REST)
 
     def tell(self) -> int:
         """Announce one batch, then mark it sent (never the other way); returns how many."""
-        notices = self.ledger.notices(limit=BATCH)
-        for notice in notices:
-            self.announcer.announce(notice)
-        self.ledger.sent(notices)
+        notices = self.ledger.notices(limit=BATCH, audience=self.audience)
+        if notices:
+            self.announcer.announce(notices)
+            self.ledger.sent(notices)
         return len(notices)
+
+    def tell_all(self) -> bool:
+        """Until nothing is left to tell; False where it could not be told."""
+        with contextlib.suppress(PlaceFault):
+            while self.tell():
+                pass
+            return True
+        return False
+
+    async def _report(self, health: Health) -> None:
+        self.progress.report(health)
+        with contextlib.suppress(PlaceFault):  # the ledger itself may be what is away
+            await asyncio.to_thread(self.ledger.report, health)

@@ -27,6 +27,8 @@ class Seen:
     known: Counter[State] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     names: list[Skipped] = field(default_factory=list)
+    dead: int = 0
+    """New dead letters."""
     settling: int = 0
     sweeping: bool = True
 
@@ -49,7 +51,9 @@ class Progress:
         with self._lock:
             self._seen[source] = Seen()
 
-    def saw(self, source: str, arrivals: Sequence[Arrival], skipped: Sequence[Skipped], admission: Admission) -> None:
+    def saw(
+        self, source: str, arrivals: Sequence[Arrival], skipped: Sequence[Skipped], admission: Admission, dead: int = 0
+    ) -> None:
         with self._lock:
             seen = self._seen[source]
             seen.files += len(arrivals)
@@ -59,6 +63,7 @@ class Progress:
             seen.known.update(admission.known or {})
             seen.skipped.update(each.reason for each in skipped)
             seen.names.extend(skipped[: max(0, NAMED - len(seen.names))])
+            seen.dead += dead
             self._admitted += admission.admitted
 
     def end_sweep(self, source: str, settling: int) -> None:
@@ -111,6 +116,7 @@ class Progress:
             total.skipped.update(each.skipped)
             total.names.extend(each.names)
             total.settling += each.settling
+            total.dead += each.dead
             total.sweeping = total.sweeping or each.sweeping
         return total
 

@@ -11,6 +11,7 @@ import pytest
 
 from skystow.testing.ledger_intake import Admissions, Changes
 from skystow.testing.ledger_kit import Desk, Opener
+from skystow.testing.ledger_letters import Itself, Letters, Spent
 from skystow.testing.ledger_operators import Operators
 from skystow.testing.ledger_pump import Claims, Leases
 from skystow.testing.ledger_verdicts import Abandonments, Verdicts, Wakes
@@ -18,7 +19,21 @@ from skystow.testing.ledger_windows import Outbox, Places, Restarts, Windows
 
 
 class LedgerContract(
-    Admissions, Changes, Claims, Leases, Abandonments, Verdicts, Wakes, Restarts, Outbox, Places, Operators, Windows
+    Admissions,
+    Changes,
+    Claims,
+    Leases,
+    Abandonments,
+    Verdicts,
+    Wakes,
+    Restarts,
+    Outbox,
+    Places,
+    Operators,
+    Windows,
+    Letters,
+    Spent,
+    Itself,
 ):
     """The whole of it."""
 

@@ -4,7 +4,8 @@ open        is it a ledger that we can use? refusals, migrations
 database    transactions, the clock, whose fault an error is; `sqlite`, `servers`: what only they need
 intake      admit                          queue      claim, renew, promise, reclaim
 verdicts    settle                         repair     what operators and audits write down
-inquiry     the windows                    events     the log, and the outbox
+inquiry     the windows                    events     the log, and the outboxes
+letters     dead letters; who the ledger is
 schema      the tables; `migrations` makes them
 """
 
@@ -14,11 +15,22 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from skystow.adapters.ledger import events, inquiry, intake, places, queue, repair, verdicts
+from skystow.adapters.ledger import events, inquiry, intake, letters, places, queue, repair, verdicts
 from skystow.adapters.ledger.database import Database
 from skystow.adapters.ledger.open import open_database, upgrade
-from skystow.model.records import Arrival, Health, Notice, Worker
-from skystow.model.transfer import Destination, Receipt, RetryPolicy, Route, State, Step, Verdict, Work
+from skystow.model.records import Arrival, DeadLetter, Health, Notice, Worker
+from skystow.model.transfer import (
+    JOURNAL,
+    Audience,
+    Destination,
+    Receipt,
+    RetryPolicy,
+    Route,
+    State,
+    Step,
+    Verdict,
+    Work,
+)
 from skystow.ports import Admission, Clock, Copy, Counts, Dossier
 
 __all__ = ["SqlLedger", "open_ledger", "upgrade"]
@@ -32,18 +44,18 @@ def open_ledger(
     worker: Worker,
     clock: Clock,
     policy: RetryPolicy = _DEFAULT_POLICY,
-    outbox: bool = True,
+    audiences: Sequence[Audience] = (JOURNAL,),
     hosts_clock: bool = False,
 ) -> SqlLedger:
     """The ledger at `url` (`sqlite:////full/path`, or a server's: see `servers`), made where there is none; `policy`
-    judges abandoned files. Where nobody will be told, `outbox` is False and no notices are written.
+    judges abandoned files, and those that failed too often before. Notices are written for `audiences`.
 
     Of a server its own clock tells the time, whatever `clock` says; `hosts_clock` is for tests, see `Database`.
 
     Raises `LedgerUnusable`, `SchemaMismatch`, `ConfigError`, `PlaceFault` (place "ledger").
     """
     database = open_database(url, clock)
-    database.outbox, database.hosts_clock = outbox, hosts_clock
+    database.audiences, database.hosts_clock = tuple(audiences), hosts_clock
     return SqlLedger(database, worker, policy)
 
 
@@ -62,7 +74,19 @@ class SqlLedger:
     # intake
 
     def admit(self, arrivals: Sequence[Arrival], destinations: Sequence[Destination]) -> Admission:
-        return intake.admit(self._database, self._me, arrivals, destinations)
+        return intake.admit(self._database, self._me, self._policy, arrivals, destinations)
+
+    def bury(self, dead: Sequence[DeadLetter]) -> int:
+        return letters.bury(self._database, dead)
+
+    def buried(self, source: str, keys: Sequence[bytes]) -> set[bytes]:
+        return letters.buried(self._database, source, keys)
+
+    def dead_letters(self, *, after: int, limit: int, source: str | None = None) -> Sequence[DeadLetter]:
+        return letters.page(self._database, after=after, limit=limit, source=source)
+
+    def exhume(self, dead: Sequence[DeadLetter]) -> int:
+        return letters.exhume(self._database, dead)
 
     # pump
 
@@ -93,13 +117,16 @@ class SqlLedger:
 
     # outbox
 
-    def notices(self, *, limit: int) -> Sequence[Notice]:
-        return events.unsent(self._database, limit)
+    def notices(self, *, limit: int, audience: str = JOURNAL.name) -> Sequence[Notice]:
+        return events.unsent(self._database, limit, audience)
 
     def sent(self, notices: Sequence[Notice]) -> None:
         events.mark_sent(self._database, notices)
 
-    # places
+    # itself and places
+
+    def identity(self) -> str:
+        return letters.who(self._database)
 
     def note_place(self, name: str, root: str) -> None:
         places.note(self._database, name, root)

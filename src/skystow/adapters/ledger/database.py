@@ -21,6 +21,7 @@ from skystow.adapters.ledger.schema import workers
 from skystow.adapters.ledger.values import micros
 from skystow.errors import SkystowError, Unreachable
 from skystow.model.records import Worker
+from skystow.model.transfer import Audience
 from skystow.ports import Clock
 
 P = ParamSpec("P")
@@ -39,8 +40,7 @@ class Collision(Exception):
 
 @dataclass
 class Database:
-    """`path` is the file of an SQLite ledger, None for a server's; `outbox`: whether anybody is to be told of
-    verdicts. Safe from any thread.
+    """`path` is the file of an SQLite ledger, None for a server's; `audiences` are to be told. Safe from any thread.
 
     An SQLite ledger goes by `clock`. A server's goes by the server's own clock, so that all hosts agree; only with
     `hosts_clock` (tests, whose time must stand still until they say so) by `clock` too.
@@ -49,7 +49,7 @@ class Database:
     engine: sa.Engine
     clock: Clock
     path: bytes | None
-    outbox: bool = True
+    audiences: tuple[Audience, ...] = ()
     hosts_clock: bool = False
     doubtful: set[str] = field(default_factory=set)
     """Tokens of claims whose commit was never answered: they may hold files that nobody knows he has."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import arrivals, events, files, notices, transfers
-from skystow.adapters.ledger.values import chunks, digest_of, moment, plain
+from skystow.adapters.ledger.values import chunks, digest_of, moment, path_of, plain
 from skystow.model.records import Notice, path_text, shown
 from skystow.model.transfer import State, Step
 
@@ -17,6 +17,8 @@ _AT = sa.bindparam("at", type_=sa.BigInteger)
 _STEP = sa.bindparam("step", type_=sa.String)
 _WORKER = sa.bindparam("worker", type_=sa.BigInteger)
 _TEXT = sa.bindparam("said", type_=sa.Text)
+_T = transfers.c
+_SOURCE = sa.bindparam("whose", type_=arrivals.c.source.type)
 _COLUMNS = ("at", "arrival_id", "transfer_id", "step", "worker_id", "digest", "text")
 
 
@@ -38,25 +40,31 @@ _OF_ARRIVALS = sa.insert(events).from_select(
     ).where(arrivals.c.id.in_(sa.bindparam("ids", expanding=True))),
 )
 _ONE = sa.insert(events)
-_NOTICES = sa.insert(notices).from_select(
-    ("at", "kind", "transfer_id", "text"),
-    sa.select(_AT, _STEP, transfers.c.id, sa.func.coalesce(_TEXT, transfers.c.error)).where(_IDS),
+_told = sa.select(
+    _AT, sa.bindparam("who", type_=notices.c.audience.type), _STEP, transfers.c.id, sa.func.coalesce(_TEXT, _T.error)
+).where(_IDS)
+_TOLD = ("at", "audience", "kind", "transfer_id", "text")
+_NOTICES = sa.insert(notices).from_select(_TOLD, _told)
+_NOTICES_OF_SOURCE = sa.insert(notices).from_select(
+    _TOLD, _told.join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id).where(arrivals.c.source == _SOURCE)
 )
 
 _UNSENT = (
     sa.select(
         *(notices.c.id, notices.c.at, notices.c.kind, notices.c.text),
-        *(transfers.c.arrival_id, transfers.c.destination, transfers.c.state, transfers.c.size),
-        *(transfers.c.algorithm, transfers.c.hex, arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
+        *(_T.arrival_id, _T.destination, _T.state, _T.size, _T.attempts, _T.algorithm, _T.hex),
+        *(arrivals.c.source, arrivals.c.key, arrivals.c.origin, files.c.archive, files.c.path),
     )
     .join_from(notices, transfers, notices.c.transfer_id == transfers.c.id)
     .join(arrivals, transfers.c.arrival_id == arrivals.c.id)
     .join(files, transfers.c.file_id == files.c.id)
-    .where(notices.c.sent_at.is_(None))
+    .where(notices.c.audience == sa.bindparam("who"), notices.c.sent_at.is_(None))
     .order_by(notices.c.id)
     .limit(sa.bindparam("most"))
 )
-_SENT = sa.update(notices).where(notices.c.id == sa.bindparam("notice")).values(sent_at=sa.bindparam("now"))
+_SENT = (
+    sa.update(notices).where(notices.c.id.in_(sa.bindparam("ids", expanding=True))).values(sent_at=sa.bindparam("now"))
+)
 
 
 class Log:
@@ -64,7 +72,7 @@ class Log:
 
     def __init__(self, database: Database, connection: sa.Connection, worker_id: int) -> None:
         self.connection, self.worker_id = connection, worker_id
-        self.at, self.outbox = database.now(connection), database.outbox
+        self.at, self.audiences = database.now(connection), database.audiences
 
     def claim(self, token: str) -> None:
         self.connection.execute(_OF_TOKEN, self._common(Step.CLAIMED) | {"token": token, "said": None})
@@ -86,22 +94,25 @@ class Log:
             self.connection.execute(_ONE, rows)
 
     def announce(self, step: Step, ids: Iterable[int], text: str | None = None) -> None:
-        """A notice for each transfer, in the transaction of what it tells; without a text, with its last error."""
-        if not self.outbox:
-            return
-        said = None if text is None else plain(text)
-        for some in chunks(ids):
-            told = {"at": self.at, "step": step.value, "said": said, "ids": some}
-            self.connection.execute(_NOTICES, told)
+        """A notice for each transfer and who wants to know, in the transaction of what it tells; without a text, with
+        its last error."""
+        numbers, said = list(ids), None if text is None else plain(text)
+        for audience in self.audiences:
+            if step not in audience.steps:
+                continue
+            told = {"at": self.at, "step": step.value, "said": said, "who": audience.name, "whose": audience.source}
+            insert = _NOTICES if audience.source is None else _NOTICES_OF_SOURCE
+            for some in chunks(numbers):
+                self.connection.execute(insert, told | {"ids": some})
 
     def _common(self, step: Step) -> dict[str, Any]:
         return {"at": self.at, "step": step.value, "worker": self.worker_id}
 
 
-def unsent(database: Database, limit: int) -> list[Notice]:
+def unsent(database: Database, limit: int, audience: str) -> list[Notice]:
     with database.reading() as connection:
-        rows = connection.execute(_UNSENT, {"most": limit}).all()
-    return [Notice(row.id, moment(row.at), row.kind, _body(row)) for row in rows]
+        rows = connection.execute(_UNSENT, {"most": limit, "who": audience}).all()
+    return [Notice(row.id, moment(row.at), row.kind, _body(row), row.key, path_of(row.path)) for row in rows]
 
 
 def _body(row: Any) -> dict[str, str | int | None]:
@@ -115,6 +126,7 @@ def _body(row: Any) -> dict[str, str | int | None]:
         "destination": row.destination,
         "digest": str(digest) if digest else None,
         "size": row.size,
+        "attempts": row.attempts,
         "text": row.text or "",
     }
 
@@ -124,4 +136,5 @@ def mark_sent(database: Database, told: Sequence[Notice]) -> None:
     if told:
         with database.writing() as connection:
             at = database.now(connection)
-            connection.execute(_SENT, [{"notice": notice.id, "now": at} for notice in told])
+            for some in chunks(notice.id for notice in told):
+                connection.execute(_SENT, {"ids": some, "now": at})

@@ -15,7 +15,7 @@ from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers
 from skystow.adapters.ledger.values import chunks, clamped, file_key, looks, lookup, name_key, storable
 from skystow.model.records import Arrival, Fingerprint, path_bytes
-from skystow.model.transfer import TRANSITIONS, Destination, State, Step
+from skystow.model.transfer import TRANSITIONS, Destination, RetryPolicy, State, Step, spent_before
 from skystow.ports import Admission
 
 _FINGERPRINT = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
@@ -64,6 +64,16 @@ _SUPERSEDE = (
     .where(transfers.c.id.in_(sa.bindparam("ids", expanding=True)))
     .values(_FREE | {"state": State.CANCELLED, "wake_at": 0})
 )
+_SPENT = sa.select(transfers.c.id, transfers.c.arrival_id, transfers.c.attempts).where(
+    transfers.c.arrival_id.in_(sa.bindparam("ids", expanding=True)),
+    transfers.c.upstream.is_(None),
+    transfers.c.attempts >= sa.bindparam("limit"),
+)
+_QUARANTINE = (
+    sa.update(transfers)
+    .where(transfers.c.id == sa.bindparam("transfer"))
+    .values(state=State.QUARANTINED, wake_at=0, fault=sa.bindparam("code"), error=sa.bindparam("said"))
+)
 _SUPERSEDABLE = {state for state, step in TRANSITIONS if step is Step.SUPERSEDED}
 
 _Query = sa.Select[Any]
@@ -86,7 +96,11 @@ class _Sorted:
 
 @whole
 def admit(
-    database: Database, worker_id: int, batch: Sequence[Arrival], destinations: Sequence[Destination]
+    database: Database,
+    worker_id: int,
+    policy: RetryPolicy,
+    batch: Sequence[Arrival],
+    destinations: Sequence[Destination],
 ) -> Admission:
     """See `Ledger.admit`. A sweep that finds nothing new takes no write lock."""
     ordered = _upstream_first(destinations)
@@ -104,7 +118,7 @@ def admit(
             log = Log(database, connection, worker_id)
             for names in unsettled:
                 found = _sort(connection, names, *_LOCKED)
-                _write_fresh(connection, log, found.fresh, ordered)
+                _write_fresh(connection, log, policy, found.fresh, ordered)
                 _write_refreshed(connection, log, found.refreshed)
                 _write_superseded(connection, log, found.superseded)
                 admitted += len(found.fresh)
@@ -197,6 +211,7 @@ def _known_files(connection: sa.Connection, keys: Iterable[Any]) -> dict[bytes, 
 def _write_fresh(
     connection: sa.Connection,
     log: Log,
+    policy: RetryPolicy,
     fresh: Sequence[tuple[bytes, Arrival, int]],
     destinations: Sequence[Destination],
 ) -> None:
@@ -236,6 +251,21 @@ def _write_fresh(
         for some in chunks(made):
             connection.execute(insert, {"ids": some})
     log.arrivals(Step.ADMITTED, made)
+    if any(arrival.attempts >= policy.max_attempts for _, arrival, _ in fresh):
+        _write_spent(connection, log, policy, made)
+
+
+def _write_spent(connection: sa.Connection, log: Log, policy: RetryPolicy, made: Sequence[int]) -> None:
+    """Those that failed too often before, as their source counts, are not tried by us."""
+    for some in chunks(made):
+        rows = connection.execute(_SPENT, {"ids": some, "limit": policy.max_attempts}).all()
+        reasons = [(row, spent_before(row.attempts)) for row in rows]
+        if reasons:
+            connection.execute(
+                _QUARANTINE, [{"transfer": row.id, "code": why.code, "said": why.text} for row, why in reasons]
+            )
+        log.say(Step.QUARANTINED, [(row.arrival_id, row.id, why.text) for row, why in reasons])
+        log.announce(Step.QUARANTINED, [row.id for row in rows])
 
 
 def _claimed(arrival: Arrival) -> dict[str, str | None]:

@@ -63,6 +63,7 @@ def requeue(database: Database, worker_id: int, copies: Sequence[Copy]) -> int:
             connection.execute(_REQUEUE, {"ids": some})
             _block(connection, some)
         log.transfers(Step.REQUEUED, [row.id for row in rows])
+        log.announce(Step.REQUEUED, [row.id for row in rows], "")
     return len(rows)
 
 

@@ -159,11 +159,12 @@ notices = sa.Table(
     metadata,
     sa.Column("id", Id, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("audience", Name, nullable=False, server_default="journal"),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("transfer_id", Id, sa.ForeignKey("transfers.id"), nullable=False),
     sa.Column("text", sa.Text),
     sa.Column("sent_at", sa.BigInteger),
-    sa.Index("ix_notices_unsent", "sent_at", "id"),
+    sa.Index("ix_notices_outbox", "audience", "sent_at", "id"),
 )
 
 places = sa.Table(
@@ -175,4 +176,22 @@ places = sa.Table(
     sa.Column("since", sa.BigInteger),
     sa.Column("reason", sa.Text),
     sa.Column("next_probe", sa.BigInteger),
+)
+
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name_key", Hash, nullable=False, unique=True),  # sha256(source \0 key)
+    sa.Column("source", Name, nullable=False),
+    sa.Column("key", Bytes, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+identity = sa.Table(
+    "identity",
+    metadata,
+    sa.Column("one", sa.SmallInteger, primary_key=True, autoincrement=False),  # always 1
+    sa.Column("digits", sa.String(32), nullable=False),
 )

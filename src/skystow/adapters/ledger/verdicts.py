@@ -168,7 +168,8 @@ def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verd
         connection.execute(statement, rows)
     for step, said in failed.items():
         log.say(step, [(row.arrival_id, row.id, fault.text) for row, fault in said])
-    log.announce(Step.QUARANTINED, [row.id for row, _ in failed.get(Step.QUARANTINED, ())])
+    for step in (Step.RETRY, Step.QUARANTINED):
+        log.announce(step, [row.id for row, _ in failed.get(step, ())])
 
 
 def _reason(row: Any, fault: Reason) -> dict[str, Any]:

@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import PurePosixPath
-from threading import RLock
 from typing import assert_never
 
-from skystow.adapters.memory.rows import FOREVER, ArrivalRow, Rows, TransferRow, count, next_batch, upstream_first
+from skystow.adapters.memory.letters import DeadLetters
+from skystow.adapters.memory.rows import FOREVER, ArrivalRow, TransferRow, count, next_batch, upstream_first
 from skystow.errors import Abandoned
 from skystow.model.records import Arrival, Digest, Health, Notice, Worker, path_bytes
 from skystow.model.transfer import (
     DEATHS_ALONE,
+    JOURNAL,
+    Audience,
     Delivered,
     Destination,
     Held,
@@ -29,23 +31,29 @@ from skystow.model.transfer import (
     Work,
     abandoned,
     judge,
+    spent_before,
 )
 from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Event
 
 DEFAULT_POLICY = RetryPolicy()
-TOLD = (Step.DELIVERED, Step.QUARANTINED, Step.DAMAGED, Step.MISSING)
 
 
-class MemoryLedger:
+class MemoryLedger(DeadLetters):
     """A `Ledger` for one process. One lock, held for each call."""
 
-    def __init__(self, worker: Worker, clock: Clock, policy: RetryPolicy = DEFAULT_POLICY) -> None:
-        self._worker, self._clock, self._policy = worker, clock, policy
-        self._rows, self._lock = Rows(), RLock()
+    def __init__(
+        self,
+        worker: Worker,
+        clock: Clock,
+        policy: RetryPolicy = DEFAULT_POLICY,
+        audiences: Sequence[Audience] = (JOURNAL,),
+    ) -> None:
+        super().__init__(clock)
+        self._worker, self._policy, self._audiences = worker, policy, tuple(audiences)
 
     def beside(self, worker: Worker, clock: Clock | None = None) -> MemoryLedger:
         """The same ledger, opened by another worker."""
-        other = MemoryLedger(worker, clock or self._clock, self._policy)
+        other = MemoryLedger(worker, clock or self._clock, self._policy, self._audiences)
         other._rows, other._lock = self._rows, self._lock
         return other
 
@@ -91,6 +99,10 @@ class MemoryLedger:
         self._rows.arrivals.append(row)
         self._rows.latest[arrival.source, arrival.key] = row
         self._event(row, Step.ADMITTED)
+        if arrival.attempts >= self._policy.max_attempts:
+            for first in (t for t in row.transfers if t.upstream is None):
+                first.reason = spent_before(arrival.attempts)
+                self._step(first, Step.QUARANTINED, text=first.reason.text)
 
     def _refresh(self, row: ArrivalRow, arrival: Arrival) -> None:
         """A claim on the old content is fenced off: it has promised nothing yet, and now never will."""
@@ -230,9 +242,10 @@ class MemoryLedger:
 
     # ── outbox, places ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def notices(self, *, limit: int) -> Sequence[Notice]:
+    def notices(self, *, limit: int, audience: str = JOURNAL.name) -> Sequence[Notice]:
         with self._lock:
-            return list(islice((n for n in self._rows.notices if n.id not in self._rows.sent), limit))
+            unsent = (n for who, n in self._rows.notices if who == audience and n.id not in self._rows.sent)
+            return list(islice(unsent, limit))
 
     def sent(self, notices: Sequence[Notice]) -> None:
         with self._lock:
@@ -259,10 +272,10 @@ class MemoryLedger:
             named = dict.fromkeys(map(self._transfer, copies))
             chosen = [t for t in named if t.state in states]
             for transfer in chosen:
-                self._step(transfer, step, text=text)
-                transfer.free()
                 if step is Step.REQUEUED:
                     transfer.attempts = transfer.abandoned = transfer.cap = transfer.alone = 0
+                self._step(transfer, step, text=text)
+                transfer.free()
             return len(chosen)
 
     def renumber(self, copy: Copy, path: PurePosixPath) -> None:
@@ -363,5 +376,9 @@ class MemoryLedger:
         transfer.become(step)
         at, route = self._clock.now(), transfer.route
         transfer.row.events.append(Event(at, step, route.destination, str(self._worker), digest, text))
-        if step in TOLD:
-            self._rows.notices.append(Notice(len(self._rows.notices) + 1, at, str(step), transfer.body(text)))
+        key, source = transfer.row.arrival.key, transfer.row.arrival.source
+        for audience in self._audiences:
+            if step in audience.steps and audience.source in (None, source):
+                number = len(self._rows.notices) + 1
+                notice = Notice(number, at, str(step), transfer.body(text), key, transfer.path)
+                self._rows.notices.append((audience.name, notice))

@@ -233,9 +233,10 @@ class MemoryAnnouncer:
         self.fault = fault
         self.announced: list[Notice] = []
 
-    def announce(self, notice: Notice) -> None:
-        self.fault("announce", PurePosixPath(str(notice.body.get("path", ""))))
-        self.announced.append(notice)
+    def announce(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            self.fault("announce", notice.path)
+            self.announced.append(notice)
 
 
 _INODES = count(1)

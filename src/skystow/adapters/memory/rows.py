@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from skystow.model.records import Arrival, Digest, Health, Location, Notice, Worker, shown
+from skystow.model.records import Arrival, DeadLetter, Digest, Health, Location, Notice, Worker, shown
 from skystow.model.transfer import TRANSITIONS, Destination, Reason, Route, State, Step, Work
 from skystow.ports import Copy, Counts, Dossier, Event
 
@@ -160,6 +161,7 @@ class TransferRow:
             "destination": self.route.destination,
             "digest": str(self.digest) if self.digest else None,
             "size": self.size,
+            "attempts": self.attempts,
             "text": text,
         }
 
@@ -171,11 +173,15 @@ class Rows:
     arrivals: list[ArrivalRow] = field(default_factory=list)
     transfers: list[TransferRow] = field(default_factory=list)
     latest: dict[tuple[str, bytes], ArrivalRow] = field(default_factory=dict)
-    notices: list[Notice] = field(default_factory=list)
+    notices: list[tuple[str, Notice]] = field(default_factory=list)
+    """With their audience."""
     sent: set[int] = field(default_factory=set)
     healths: dict[str, Health] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     claims: int = 0
+    dead: dict[tuple[str, bytes], DeadLetter] = field(default_factory=dict)
+    buried: int = 0
+    identity: str = field(default_factory=lambda: secrets.token_hex(16))
 
 
 def upstream_first(destinations: Sequence[Destination]) -> list[Destination]:

@@ -23,6 +23,11 @@ def create_index(name: str, table: str, columns: list[str]) -> None:
         op.create_index(name, table, columns)
 
 
+def drop_index(name: str, table: str) -> None:
+    if name in {index["name"] for index in _there().get_indexes(table)}:
+        op.drop_index(name, table)
+
+
 def add_column(table: str, column: sa.Column[object]) -> None:
     if column.name not in {each["name"] for each in _there().get_columns(table)}:
         op.add_column(table, column)
