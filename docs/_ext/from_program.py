@@ -1,6 +1,7 @@
 """Directives whose pictures and tables are made from the program when the docs are built, so that they cannot say
 anything else than it does: `transfer-states` from `skystow.model.transfer.TRANSITIONS`, `layout-fields` from
-`skystow.model.layout.FIELDS`, `row-fields` from its `ROW_FIELDS`. The states have fixed corners in the picture; a state without one fails the build.
+`skystow.model.layout.FIELDS`, `row-fields` from its `ROW_FIELDS`. The states have fixed corners in the picture; a state
+without one fails the build.
 """
 
 from __future__ import annotations

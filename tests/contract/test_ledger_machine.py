@@ -89,4 +89,4 @@ def test_servers(kind: str, request: pytest.FixtureRequest) -> None:
     class ServerMachine(LedgerMachine):
         house = staticmethod(partial(on_server, empty))
 
-    run_state_machine_as_test(ServerMachine, settings=settings(max_examples=12, stateful_step_count=25))
+    run_state_machine_as_test(ServerMachine, settings=settings(max_examples=8, stateful_step_count=20))

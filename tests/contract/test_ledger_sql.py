@@ -21,8 +21,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from skystow.adapters.ledger import SqlLedger, open_ledger, queue, schema, sqlite, upgrade
-from skystow.adapters.ledger.database import Database
-from skystow.adapters.ledger.open import MIGRATIONS
+from skystow.adapters.ledger.database import Database, connect
+from skystow.adapters.ledger.open import MIGRATIONS, migrate
 from skystow.adapters.ledger.values import storable
 from skystow.adapters.memory import ManualClock
 from skystow.errors import ConfigError, LedgerUnusable, NoSpace, SchemaMismatch, SkystowError, Unreachable
@@ -98,6 +98,17 @@ class TestSchema:
         ledger.admit([arrival("a")], ONE)
         assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == (schema.HEAD, schema.HEAD)
         assert len(ledger.find("a")) == 1
+
+    def test_an_older_one_is_brought_up_with_all_that_is_in_it(self, path: Path) -> None:
+        base = connect(f"sqlite:///{path}", ManualClock())
+        migrate(base, "0001")
+        base.close()
+        raw(path, "INSERT INTO places (name, root) VALUES ('archive', x'2f737276')")
+        assert "skystow ledger upgrade" in str(refusal(path))
+        assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == ("0001", schema.HEAD)
+        with closing(opened(path)) as ledger:
+            assert ledger.places() == {"archive": "/srv"}
+            assert ledger.admit([arrival("a")], ONE).admitted == 1
 
     def test_upgrade_of_an_empty_one_makes_it(self, path: Path) -> None:
         assert upgrade(f"sqlite:///{path}", clock=ManualClock()) == (None, schema.HEAD)

@@ -26,6 +26,8 @@ HEADINGS = {
     ("destinations", "posix", "batch"): "`batch`",
     ("destinations", "hardlink", "batch"): "`batch`",
     ("retry",): "`retry`",
+    ("ledger", "server"): "`ledger`",
+    ("ledger", "server", "tls"): "`ledger.tls`",
 }
 
 

@@ -202,6 +202,41 @@ def test_what_does_not_fit_together_is_told_with_its_line(old: str, new: str, to
     assert told in found[0]
 
 
+SERVER = """\
+ledger:
+  url: mysql://skystow@db.example/ledger?connect_timeout=5
+  password_file: secret/password
+  tls: {ca: /etc/ssl/site.pem, cert: client.pem, key: client.key}
+"""
+
+
+def test_a_ledger_on_a_server() -> None:
+    site = read(SERVER + LEAST, directory="/site")
+    assert site.ledger_url == (
+        "mysql://skystow@db.example/ledger?connect_timeout=5&password_file=%2Fsite%2Fsecret%2Fpassword"
+        "&tls_ca=%2Fetc%2Fssl%2Fsite.pem&tls_cert=%2Fsite%2Fclient.pem&tls_key=%2Fsite%2Fclient.key"
+    )
+    assert read("ledger: {url: postgresql://u@h/db}\n" + LEAST, directory="/").ledger_url == "postgresql://u@h/db"
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("{url: 'mysql://u@h/db', pasword_file: x}", "unknown key ledger.pasword_file; did you mean 'password_file'?"),
+        ("{password_env: A}", "'url' is missing in ledger"),
+        ("{url: 'sqlite:///ledger.db'}", "ledger.url: should be a server's URL such as mysql://"),
+        ("{url: 'mysql:/u:pa55word@h/db'}", "ledger.url: should be a server's URL such as mysql://"),
+        ("'mysql:/u:pa55word@h/db'", "ledger: should be a database URL such as"),
+        ("{url: 'mysql://u@h/db', password_env: pa55-word}", "ledger.password_env: should be letters"),
+        ("{url: 'mysql://u@h/db', tls: {}}", "'ca' is missing in ledger.tls"),
+    ],
+)
+def test_what_is_wrong_with_a_ledger_is_told_without_its_password(written: str, told: str) -> None:
+    (found,) = problems(f"ledger: {written}\n{LEAST}")
+    assert told in found
+    assert "pa55" not in found
+
+
 def test_places_are_compared_where_they_really_are(tmp_path: Path) -> None:
     (tmp_path / "archive" / "in").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "archive" / "in")
