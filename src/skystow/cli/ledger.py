@@ -5,8 +5,8 @@ from __future__ import annotations
 from skystow.cli.exits import Exit
 from skystow.cli.present import emit, say
 from skystow.errors import ConfigError
-from skystow.wiring import existing_ledger
-from skystow.wiring import upgrade as upgrade_ledger
+from skystow.wiring.ledgers import existing_ledger
+from skystow.wiring.ledgers import upgrade as upgrade_ledger
 
 
 def upgrade(place: str | None, *, ledger: str | None, json: bool) -> Exit:

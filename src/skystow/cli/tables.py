@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from skystow import wiring_pysmurf
 from skystow.cli.exits import Exit
 from skystow.cli.present import emit, say
 from skystow.config import Site, load
 from skystow.errors import ConfigError
+from skystow.wiring import pysmurf
 
 
 def _site(path: str) -> Site:
     site = load(path)
-    if not wiring_pysmurf.tables(site):
+    if not pysmurf.tables(site):
         raise ConfigError("this site has no source of kind pysmurf_files")
     return site
 
 
 def create(site: str, *, json: bool) -> Exit:
-    made = wiring_pysmurf.create(_site(site))
+    made = pysmurf.create(_site(site))
     if json:
         emit({"tables": [{"table": name, "made": new} for name, new in made]})
     else:
@@ -26,7 +26,7 @@ def create(site: str, *, json: bool) -> Exit:
 
 
 def upgrade(site: str, *, json: bool) -> Exit:
-    added = wiring_pysmurf.upgrade(_site(site))
+    added = pysmurf.upgrade(_site(site))
     if json:
         emit({"tables": [{"table": name, "added": what} for name, what in added]})
     else:

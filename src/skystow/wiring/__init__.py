@@ -14,20 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skystow import wiring_pysmurf
 from skystow.config import Directory as DirectoryConfig
 from skystow.config import HardLink, Posix, PysmurfFiles, Site, load, refuse_places
 from skystow.engine.deliver import Rules
 from skystow.engine.retire import Policy
-from skystow.errors import ConfigError, OperatorFault
-from skystow.model.layout import RESERVED, Layout
-from skystow.model.records import ALGORITHMS, shown
-from skystow.model.transfer import JOURNAL, Audience, Destination, RetryPolicy, Route
+from skystow.model.layout import Layout
+from skystow.model.records import ALGORITHMS
+from skystow.model.transfer import JOURNAL, Destination, RetryPolicy, Route
 from skystow.ports import Announcer, Clock, Finding, Ledger, Source, Store, Tree
 from skystow.service.component import Component
 from skystow.service.intake import Inlet
 from skystow.service.pump import Lane
 from skystow.service.status import Progress
+from skystow.wiring import ledgers, pysmurf
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
@@ -114,8 +113,8 @@ def build(site: Site) -> Iterator[House]:
     destinations = {each.name: LocalTree(each.root, place=each.name, marker=each.marker) for each in site.destinations}
     stores = {each.name: _store(each, destinations, origins) for each in site.destinations}
     policy = site.retry.policy()
-    with _ledger(_ledger_url(site), clock, policy, wiring_pysmurf.audiences(site)) as ledger:
-        tables = wiring_pysmurf.open_tables(site, origins, ledger)
+    with ledgers.open_at(ledgers.site_ledger(site), clock, policy, pysmurf.audiences(site)) as ledger:
+        tables = pysmurf.open_tables(site, origins, ledger)
         directories = (each for each in site.sources if isinstance(each, DirectoryConfig))
         swept = {each.name: _source(each, origins[each.name], site.archive, clock) for each in directories}
         sources: dict[str, DirectorySource | PysmurfFilesSource] = {**swept, **tables.sources}
@@ -193,7 +192,7 @@ def _inlet(config: DirectoryConfig | PysmurfFiles, source: Source, site: Site) -
         for each in site.served(config)
     )
     if isinstance(config, PysmurfFiles):
-        return Inlet(source, destinations, config.poll, place=wiring_pysmurf.place(config))
+        return Inlet(source, destinations, config.poll, place=pysmurf.place(config))
     return Inlet(source, destinations, config.sweep_every, patience=config.quiet_for + PATIENCE)
 
 
@@ -209,21 +208,6 @@ def _lanes(site: Site, stores: Mapping[str, Store], policy: RetryPolicy) -> Iter
         yield Lane(route, stores[config.name], rules, config.streams, config.batch.files, config.batch.size)
 
 
-def _ledger_url(site: Site) -> str:
-    """The site's ledger; by default it lives in the first destination."""
-    if site.ledger_url is not None:
-        return site.ledger_url
-    first = site.destinations[0]
-    root = first.root
-    proven = os.path.lexists(os.path.join(root, first.marker)) if first.marker else True
-    if not os.path.isdir(root) or not proven:
-        raise OperatorFault(
-            f"the ledger is to live in {shown(root)}, which is not there{'' if proven else ' (its marker is not)'}",
-            remedy="make or mount that directory, or say ledger: sqlite:////somewhere/else.db in the site file",
-        )
-    return _home(root)
-
-
 # ── two directories ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -237,14 +221,14 @@ def build_archive(source: str, dest: str, options: ArchiveOptions) -> Iterator[H
     from skystow.adapters.tree import LocalTree
 
     refuse_places(source, dest)
-    _make(dest)
+    ledgers.make(dest)
     clock, name = SystemClock(), source_name(source)
     origin = LocalTree(os.path.abspath(source), place=name)
     target = LocalTree(os.path.abspath(dest), place=ARCHIVE)
     store_options = StoreOptions(bwlimit=options.bwlimit, algorithm=options.digest)
     store = PosixStore(ARCHIVE, target, {name: origin}, store_options)
     policy = RetryPolicy(first=0.5, factor=2.0)
-    with _ledger(options.ledger or _home(dest), clock, policy) as ledger:
+    with ledgers.open_at(options.ledger or ledgers.home(dest), clock, policy) as ledger:
         roots = {name: os.path.realpath(source), ARCHIVE: os.path.realpath(dest)}
         for place, root in roots.items():
             ledger.note_place(place, root)
@@ -304,10 +288,10 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
     from skystow.adapters.clock import SystemClock
     from skystow.adapters.tree import LocalTree
 
-    url = existing_ledger(place, ledger_url)
+    url = ledgers.existing_ledger(place, ledger_url)
     clock, site = SystemClock(), None if os.path.isdir(place) else load(place)
     policy = site.retry.policy() if site else RetryPolicy(first=0.5, factor=2.0)
-    with _ledger(url, clock, policy, wiring_pysmurf.audiences(site)) as ledger:
+    with ledgers.open_at(url, clock, policy, pysmurf.audiences(site)) as ledger:
         roots = dict(ledger.places())
         if site is None:
             names = {count.route.destination for count in ledger.counts()} | {ARCHIVE}
@@ -327,79 +311,3 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
             roots=roots,
             config=site,
         )
-
-
-def existing_ledger(place: str, ledger_url: str | None = None) -> str:
-    """The URL of the ledger of a site file or a DEST. Raises `ConfigError` where there is none yet."""
-    if not os.path.lexists(place):
-        raise ConfigError(f"{shown(place)} does not exist", remedy="name a site file, or a DEST of skystow archive")
-    url = ledger_url
-    if url is None:
-        site = None if os.path.isdir(place) else load(place)
-        url = _local(place) if site is None else site.ledger_url or _local(site.destinations[0].root)
-    path = url.removeprefix("sqlite:///")
-    try:
-        if path != url:
-            os.stat(path)
-    except PermissionError as error:
-        raise ConfigError(f"cannot reach the ledger {shown(path)}: permission denied") from error
-    except OSError as error:
-        told = f"there is no ledger {shown(path)}: nothing was archived with it yet"
-        raise ConfigError(told, remedy="if it was kept elsewhere, name it with --ledger") from error
-    return url
-
-
-def upgrade(url: str) -> tuple[str | None, str]:
-    """Bring a ledger to this program's schema; returns the versions before and after."""
-    from skystow.adapters.clock import SystemClock
-    from skystow.adapters.ledger import upgrade as upgrade_ledger
-
-    return upgrade_ledger(url, clock=SystemClock())
-
-
-# ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def _ledger(url: str, clock: Clock, policy: RetryPolicy, audiences: Sequence[Audience] = ()) -> Iterator[Ledger]:
-    from skystow.adapters.ledger import open_ledger
-    from skystow.adapters.process import this_worker
-
-    ledger = open_ledger(url, worker=this_worker(), clock=clock, policy=policy, audiences=audiences)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-def _local(root: str) -> str:
-    return f"sqlite:///{os.path.abspath(root)}/{RESERVED}/ledger.db"
-
-
-def _home(root: str) -> str:
-    """The ledger below a destination; its directory is made."""
-    _make(os.path.join(root, RESERVED))
-    return _local(root)
-
-
-def _make(directory: str) -> None:
-    try:
-        os.mkdir(os.fsencode(directory))
-        _sync(os.path.dirname(os.path.abspath(directory)))
-    except FileExistsError:
-        if not os.path.isdir(directory):
-            raise ConfigError(f"{shown(directory)} is not a directory", remedy="move it out of the way") from None
-    except OSError as error:
-        raise OperatorFault(
-            f"cannot make the directory {shown(directory)}: {(error.strerror or str(error)).lower()}",
-            remedy="give the user that skystow runs as permission, or choose another destination",
-        ) from error
-
-
-def _sync(directory: str) -> None:
-    """A new directory is only there for good once the one above is synced."""
-    descriptor = os.open(os.fsencode(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""Where ledgers are, and how one is opened: of a site file, of a DEST, at a URL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from skystow.config import Site, load
+from skystow.errors import ConfigError, OperatorFault
+from skystow.model.layout import RESERVED
+from skystow.model.records import shown
+from skystow.model.transfer import Audience, RetryPolicy
+from skystow.ports import Clock, Ledger
+
+
+def site_ledger(site: Site) -> str:
+    """The site's ledger; by default it lives in the first destination."""
+    if site.ledger_url is not None:
+        return site.ledger_url
+    first = site.destinations[0]
+    root = first.root
+    proven = os.path.lexists(os.path.join(root, first.marker)) if first.marker else True
+    if not os.path.isdir(root) or not proven:
+        raise OperatorFault(
+            f"the ledger is to live in {shown(root)}, which is not there{'' if proven else ' (its marker is not)'}",
+            remedy="make or mount that directory, or say ledger: sqlite:////somewhere/else.db in the site file",
+        )
+    return home(root)
+
+
+def existing_ledger(place: str, ledger_url: str | None = None) -> str:
+    """The URL of the ledger of a site file or a DEST. Raises `ConfigError` where there is none yet."""
+    if not os.path.lexists(place):
+        raise ConfigError(f"{shown(place)} does not exist", remedy="name a site file, or a DEST of skystow archive")
+    url = ledger_url
+    if url is None:
+        site = None if os.path.isdir(place) else load(place)
+        url = _below(place) if site is None else site.ledger_url or _below(site.destinations[0].root)
+    path = url.removeprefix("sqlite:///")
+    try:
+        if path != url:
+            os.stat(path)
+    except PermissionError as error:
+        raise ConfigError(f"cannot reach the ledger {shown(path)}: permission denied") from error
+    except OSError as error:
+        told = f"there is no ledger {shown(path)}: nothing was archived with it yet"
+        raise ConfigError(told, remedy="if it was kept elsewhere, name it with --ledger") from error
+    return url
+
+
+def upgrade(url: str) -> tuple[str | None, str]:
+    """Bring a ledger to this program's schema; returns the versions before and after."""
+    from skystow.adapters.clock import SystemClock
+    from skystow.adapters.ledger import upgrade as upgrade_ledger
+
+    return upgrade_ledger(url, clock=SystemClock())
+
+
+@contextmanager
+def open_at(url: str, clock: Clock, policy: RetryPolicy, audiences: Sequence[Audience] = ()) -> Iterator[Ledger]:
+    from skystow.adapters.ledger import open_ledger
+    from skystow.adapters.process import this_worker
+
+    ledger = open_ledger(url, worker=this_worker(), clock=clock, policy=policy, audiences=audiences)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _below(root: str) -> str:
+    return f"sqlite:///{os.path.abspath(root)}/{RESERVED}/ledger.db"
+
+
+def home(root: str) -> str:
+    """The ledger below a destination; its directory is made."""
+    make(os.path.join(root, RESERVED))
+    return _below(root)
+
+
+def make(directory: str) -> None:
+    try:
+        os.mkdir(os.fsencode(directory))
+        _sync(os.path.dirname(os.path.abspath(directory)))
+    except FileExistsError:
+        if not os.path.isdir(directory):
+            raise ConfigError(f"{shown(directory)} is not a directory", remedy="move it out of the way") from None
+    except OSError as error:
+        raise OperatorFault(
+            f"cannot make the directory {shown(directory)}: {(error.strerror or str(error)).lower()}",
+            remedy="give the user that skystow runs as permission, or choose another destination",
+        ) from error
+
+
+def _sync(directory: str) -> None:
+    """A new directory is only there for good once the one above is synced."""
+    descriptor = os.open(os.fsencode(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
