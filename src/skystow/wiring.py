@@ -8,19 +8,21 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skystow.config import Directory as DirectoryConfig
-from skystow.config import HardLink, Posix, Site, load, refuse_places
+from skystow.config import Remote, Site, load, refuse_places
+from skystow.ends import Ends, end_name, far, prove_remote, site_lanes, site_root, site_tree, state_ledger
 from skystow.engine.deliver import Rules
 from skystow.engine.retire import Policy
 from skystow.errors import ConfigError, OperatorFault
 from skystow.model.layout import RESERVED, Layout
 from skystow.model.records import ALGORITHMS, shown
+from skystow.model.remote import is_remote
 from skystow.model.transfer import Destination, RetryPolicy, Route
 from skystow.ports import Announcer, Clock, Ledger, Source, Store, Tree
 from skystow.service.component import Component
@@ -30,10 +32,13 @@ from skystow.service.status import Progress
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
-    from skystow.adapters.tree import LocalTree
+    from skystow.ends import AnyTree
 
 ARCHIVE = "archive"
 """The one destination of `skystow archive`, and the default name space of files."""
+
+REMOTE_BATCH = 5_000
+"""Files in a batch to or from another host: each rsync costs a few round trips."""
 
 PATIENCE = 60.0
 """Seconds beyond a source's quiet time that a single pass waits for files that are still written to."""
@@ -100,16 +105,16 @@ def build(site: Site) -> Iterator[House]:
     """A site, ready to run. Raises `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.announce import JournalAnnouncer
     from skystow.adapters.clock import SystemClock
-    from skystow.adapters.tree import LocalTree
 
-    clock = SystemClock()
-    origins = {each.name: LocalTree(each.root, place=each.name, marker=each.marker) for each in site.sources}
-    destinations = {each.name: LocalTree(each.root, place=each.name, marker=each.marker) for each in site.destinations}
-    stores = {each.name: _store(each, destinations, origins) for each in site.destinations}
+    clock, ends = SystemClock(), Ends()
+    trees = {each.name: site_tree(each, ends) for each in (*site.sources, *site.destinations)}
+    origins = {each.name: trees[each.name] for each in site.sources}
+    destinations = {each.name: trees[each.name] for each in site.destinations}
     policy = site.retry.policy()
-    with _ledger(_ledger_url(site), clock, policy, outbox=site.journal is not None) as ledger:
-        sources = {each.name: _source(each, origins[each.name], site.archive, clock) for each in site.sources}
-        roots = {each.name: each.root for each in (*site.sources, *site.destinations)}
+    lanes = list(site_lanes(site, ends, trees, policy))
+    with closing(ends), _ledger(_ledger_url(site), clock, policy, outbox=site.journal is not None) as ledger:
+        sources = {each.name: _source(each, ends, origins[each.name], site.archive, clock) for each in site.sources}
+        roots = {each.name: site_root(each) for each in (*site.sources, *site.destinations)}
         for name, root in roots.items():
             ledger.note_place(name, root)
         try:
@@ -120,9 +125,9 @@ def build(site: Site) -> Iterator[House]:
                 origins=origins,
                 roots=roots,
                 sources=sources,
-                stores=stores,
+                stores={lane.store.name: lane.store for lane in lanes},
                 inlets=[_inlet(each, sources[each.name], site) for each in site.sources],
-                lanes=list(_lanes(site, stores, policy)),
+                lanes=lanes,
                 policies={
                     each.name: Policy(each.retire.after, frozenset(each.retire.keep))
                     for each in site.sources
@@ -136,8 +141,8 @@ def build(site: Site) -> Iterator[House]:
                 source.close()
 
 
-def _source(config: DirectoryConfig, tree: LocalTree, archive: str, clock: Clock) -> DirectorySource:
-    from skystow.adapters.directory import DirectoryOptions, DirectorySource
+def _source(config: DirectoryConfig, ends: Ends, tree: AnyTree, archive: str, clock: Clock) -> DirectorySource:
+    from skystow.adapters.directory import DirectoryOptions
 
     options = DirectoryOptions(
         follow=True,  # in a site somebody is always writing: even a single pass takes finished files only
@@ -148,36 +153,14 @@ def _source(config: DirectoryConfig, tree: LocalTree, archive: str, clock: Clock
         order=config.order,
         priority=config.priority,
     )
-    return DirectorySource(config.name, tree, archive=archive, layout=config.layout, options=options, clock=clock)
-
-
-def _store(config: Posix | HardLink, destinations: Mapping[str, LocalTree], origins: Mapping[str, LocalTree]) -> Store:
-    from skystow.adapters.hardlink import HardlinkStore
-    from skystow.adapters.posix import PosixStore
-    from skystow.adapters.staging import StoreOptions
-
-    tree = destinations[config.name]
-    if isinstance(config, HardLink):
-        options = StoreOptions(directory_mode=config.directory_mode, sync=config.sync)
-        return HardlinkStore(config.name, tree, {config.of: destinations[config.of]}, options)
-    options = StoreOptions(
-        file_mode=config.file_mode,
-        directory_mode=config.directory_mode,
-        owner=config.owner,
-        group=config.group,
-        min_free=config.min_free,
-        sync=config.sync,
-        bwlimit=config.bwlimit,
-        algorithm=config.digest,
-    )
-    return PosixStore(config.name, tree, origins, options)
+    return ends.source(config.name, tree, archive=archive, layout=config.layout, options=options, clock=clock)
 
 
 def _inlet(config: DirectoryConfig, source: Source, site: Site) -> Inlet:
     destinations = tuple(
         Destination(
             name=each.name,
-            upstream=each.of if isinstance(each, HardLink) else None,
+            upstream=each.upstream,
             required=each.required,
             owned=each.owned,
         )
@@ -186,24 +169,14 @@ def _inlet(config: DirectoryConfig, source: Source, site: Site) -> Inlet:
     return Inlet(source, destinations, config.sweep_every, patience=config.quiet_for + PATIENCE)
 
 
-def _lanes(site: Site, stores: Mapping[str, Store], policy: RetryPolicy) -> Iterator[Lane]:
-    """A queue for each pair of places between which files travel."""
-    routes: dict[Route, Posix | HardLink] = {}
-    for source in site.sources:
-        for each in site.served(source):
-            routes[Route(each.of if isinstance(each, HardLink) else source.name, each.name)] = each
-    for route, config in routes.items():
-        algorithm = config.digest if isinstance(config, Posix) else ALGORITHMS[0]
-        rules = Rules(policy, algorithm, number_conflicts=site.on_conflict == "number")
-        yield Lane(route, stores[config.name], rules, config.streams, config.batch.files, config.batch.size)
-
-
 def _ledger_url(site: Site) -> str:
     """The site's ledger; by default it lives in the first destination."""
     if site.ledger is not None:
         return site.ledger
     first = site.destinations[0]
     root = first.root
+    if isinstance(first, Remote):
+        return _state(site_root(first))
     proven = os.path.lexists(os.path.join(root, first.marker)) if first.marker else True
     if not os.path.isdir(root) or not proven:
         raise OperatorFault(
@@ -221,65 +194,75 @@ def build_archive(source: str, dest: str, options: ArchiveOptions) -> Iterator[H
     """`skystow archive SOURCE DEST`. DEST is made where it is missing (its parents are not).
     Raises `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.clock import SystemClock
-    from skystow.adapters.posix import PosixStore
     from skystow.adapters.staging import StoreOptions
-    from skystow.adapters.tree import LocalTree
 
     refuse_places(source, dest)
-    _make(dest)
-    clock, name = SystemClock(), source_name(source)
-    origin = LocalTree(os.path.abspath(source), place=name)
-    target = LocalTree(os.path.abspath(dest), place=ARCHIVE)
+    clock, name, ends = SystemClock(), source_name(source), Ends()
+    origin, target = ends.tree(source, place=name), ends.tree(dest, place=ARCHIVE)
+    remote = far(origin) or far(target)
     store_options = StoreOptions(bwlimit=options.bwlimit, algorithm=options.digest)
-    store = PosixStore(ARCHIVE, target, {name: origin}, store_options)
     policy = RetryPolicy(first=0.5, factor=2.0)
-    with _ledger(options.ledger or _home(dest), clock, policy) as ledger:
-        roots = {name: os.path.realpath(source), ARCHIVE: os.path.realpath(dest)}
-        for place, root in roots.items():
-            ledger.note_place(place, root)
-        inlet = _archive_source(name, origin, options, clock)
-        try:
-            yield House(
-                ledger=ledger,
-                clock=clock,
-                destinations={ARCHIVE: target},
-                origins={name: origin},
-                roots=roots,
-                sources={name: inlet},
-                stores={ARCHIVE: store},
-                inlets=[Inlet(inlet, (Destination(ARCHIVE),))],
-                lanes=[Lane(Route(name, ARCHIVE), store, Rules(policy, options.digest), options.streams)],
-            )
-        finally:
-            inlet.close()
+    with closing(ends):
+        prove_remote(origin, "SOURCE")
+        prove_remote(target, "DEST", make=True)
+        if not far(target):
+            _make(dest)
+        store = ends.store(ARCHIVE, target, {name: origin}, store_options, streams=options.streams)
+        lane = Lane(Route(name, ARCHIVE), store, Rules(policy, options.digest), options.streams)
+        with _ledger(options.ledger or _dest_ledger(dest), clock, policy) as ledger:
+            roots = {name: end_name(source), ARCHIVE: end_name(dest)}
+            for place, root in roots.items():
+                ledger.note_place(place, root)
+            inlet = _archive_source(name, ends, origin, options, clock)
+            try:
+                yield House(
+                    ledger=ledger,
+                    clock=clock,
+                    destinations={ARCHIVE: target},
+                    origins={name: origin},
+                    roots=roots,
+                    sources={name: inlet},
+                    stores={ARCHIVE: store},
+                    inlets=[Inlet(inlet, (Destination(ARCHIVE),))],
+                    lanes=[replace(lane, files=REMOTE_BATCH) if remote else lane],
+                )
+            finally:
+                inlet.close()
 
 
 @contextmanager
 def preview(source: str, dest: str, options: ArchiveOptions) -> Iterator[tuple[Source, Tree | None]]:
     """For `--dry-run`: the source, and what is at the destination (None: nothing). Writes nothing anywhere."""
     from skystow.adapters.clock import SystemClock
-    from skystow.adapters.tree import LocalTree
 
     refuse_places(source, dest)
-    name = source_name(source)
-    inlet = _archive_source(name, LocalTree(os.path.abspath(source), place=name), options, SystemClock())
-    try:
-        yield inlet, LocalTree(os.path.abspath(dest), place=ARCHIVE) if os.path.isdir(dest) else None
-    finally:
-        inlet.close()
+    name, ends = source_name(source), Ends()
+    origin, target = ends.tree(source, place=name), ends.tree(dest, place=ARCHIVE)
+    with closing(ends):
+        prove_remote(origin, "SOURCE")
+        there = os.path.isdir(dest)
+        if far(target):
+            with suppress(ConfigError):
+                prove_remote(target, "DEST")
+                there = True
+        inlet = _archive_source(name, ends, origin, options, SystemClock())
+        try:
+            yield inlet, target if there else None
+        finally:
+            inlet.close()
 
 
-def _archive_source(name: str, tree: LocalTree, options: ArchiveOptions, clock: Clock) -> DirectorySource:
-    from skystow.adapters.directory import DirectoryOptions, DirectorySource
+def _archive_source(name: str, ends: Ends, tree: AnyTree, options: ArchiveOptions, clock: Clock) -> DirectorySource:
+    from skystow.adapters.directory import DirectoryOptions
 
     looks = DirectoryOptions(follow=options.follow, exclude=options.exclude)
     layout = Layout("{relative_path}")
-    return DirectorySource(name, tree, archive=ARCHIVE, layout=layout, options=looks, clock=clock)
+    return ends.source(name, tree, archive=ARCHIVE, layout=layout, options=looks, clock=clock)
 
 
 def source_name(source: str) -> str:
     """The same directory always has the same name, however it is written."""
-    return f"src-{hashlib.sha256(os.fsencode(os.path.realpath(source))).hexdigest()[:12]}"
+    return f"src-{hashlib.sha256(os.fsencode(end_name(source))).hexdigest()[:12]}"
 
 
 # ── what exists already, for operators ──────────────────────────────────────────────────────────────────────────
@@ -290,24 +273,23 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
     """The ledger and the trees behind a site file, or behind a DEST of `skystow archive`; nothing is made.
     Raises `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.clock import SystemClock
-    from skystow.adapters.tree import LocalTree
 
     url = existing_ledger(place, ledger_url)
-    clock, site = SystemClock(), None if os.path.isdir(place) else load(place)
+    clock, site, ends = SystemClock(), None if is_dest(place) else load(place), Ends()
     policy = site.retry.policy() if site else RetryPolicy(first=0.5, factor=2.0)
     journal = site is not None and site.journal is not None
-    with _ledger(url, clock, policy, outbox=journal) as ledger:
+    with closing(ends), _ledger(url, clock, policy, outbox=journal) as ledger:
         roots = dict(ledger.places())
         if site is None:
             names = {count.route.destination for count in ledger.counts()} | {ARCHIVE}
-            real = os.path.realpath(place)
-            noted = (name for name in names if name in roots and os.path.realpath(roots[name]) == real)
+            real = end_name(place)
+            noted = (name for name in names if name in roots and end_name(roots[name]) == real)
             roots[next(noted, ARCHIVE)] = real  # an archive that was moved still is what it was
         else:
             names = {each.name for each in site.destinations}
-            roots |= {each.name: each.root for each in (*site.sources, *site.destinations)}
-        markers = {each.name: each.marker for each in (*site.sources, *site.destinations)} if site else {}
-        trees = {name: LocalTree(root, place=name, marker=markers.get(name)) for name, root in roots.items()}
+            roots |= {each.name: site_root(each) for each in (*site.sources, *site.destinations)}
+        known = {each.name: site_tree(each, ends) for each in (*site.sources, *site.destinations)} if site else {}
+        trees = {name: known.get(name) or ends.tree(root, place=name) for name, root in roots.items()}
         yield House(
             ledger=ledger,
             clock=clock,
@@ -318,14 +300,25 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
         )
 
 
+def is_dest(place: str) -> bool:
+    """Whether a SITE|DEST is a DEST."""
+    return is_remote(place) or os.path.isdir(place)
+
+
 def existing_ledger(place: str, ledger_url: str | None = None) -> str:
     """The URL of the ledger of a site file or a DEST. Raises `ConfigError` where there is none yet."""
-    if not os.path.lexists(place):
+    if not is_remote(place) and not os.path.lexists(place):
         raise ConfigError(f"{shown(place)} does not exist", remedy="name a site file, or a DEST of skystow archive")
     url = ledger_url
+    if url is None and is_remote(place):
+        url = f"sqlite:///{state_ledger(place)}"
+    if url is None and os.path.isdir(place):
+        url = _local(place)
     if url is None:
-        url = (
-            _local(place) if os.path.isdir(place) else (site := load(place)).ledger or _local(site.destinations[0].root)
+        site = load(place)
+        first = site.destinations[0]
+        url = site.ledger or (
+            f"sqlite:///{state_ledger(site_root(first))}" if isinstance(first, Remote) else _local(first.root)
         )
     path = url.removeprefix("sqlite:///")
     if path != url and not os.path.exists(path):
@@ -357,6 +350,20 @@ def _ledger(url: str, clock: Clock, policy: RetryPolicy, *, outbox: bool = False
         yield ledger
     finally:
         ledger.close()
+
+
+def _dest_ledger(dest: str) -> str:
+    return _state(dest) if is_remote(dest) else _home(dest)
+
+
+def _state(dest: str) -> str:
+    """The ledger of a remote destination, which is kept here; its directory is made."""
+    path = state_ledger(dest)
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    except OSError as error:
+        raise OperatorFault(f"cannot make {shown(os.path.dirname(path))}: {(error.strerror or '').lower()}") from error
+    return f"sqlite:///{path}"
 
 
 def _local(root: str) -> str:

@@ -11,12 +11,12 @@ from pydantic_core import ErrorDetails
 
 from skystow.config.checks import complaints, nested, refuse_places
 from skystow.config.document import Document, Place, Problem, parse
-from skystow.config.model import SECTIONS, Directory, HardLink, Posix, Site
+from skystow.config.model import SECTIONS, Directory, HardLink, Posix, Remote, Site
 from skystow.config.spelling import closest, meant
 from skystow.errors import ConfigError
 from skystow.model.records import shown
 
-__all__ = ["Directory", "HardLink", "Posix", "Site", "load", "nested", "read", "refuse_places"]
+__all__ = ["Directory", "HardLink", "Posix", "Remote", "Site", "load", "nested", "read", "refuse_places"]
 
 
 def load(path: str) -> Site:
@@ -76,11 +76,11 @@ def _told(errors: list[ErrorDetails], document: Document) -> Iterator[Problem]:
                 around = f" in {_named(place)}" if place else ""
                 missing.append(((*place, key), Problem(document.line(place), f"{key!r} is missing{around}")))
             case "union_tag_not_found":
-                text = f"'kind' is missing in {where}: posix or hardlink"
+                text = f"'kind' is missing in {where}: posix, remote or hardlink"
                 missing.append(((*place, "kind"), Problem(document.line(place), text)))
             case "union_tag_invalid":
                 kind = value.get("kind") if isinstance(value, dict) else value
-                text = f"{where}.kind: {kind!r} is not known{meant(str(kind), ['posix', 'hardlink'])}"
+                text = f"{where}.kind: {kind!r} is not known{meant(str(kind), ['posix', 'remote', 'hardlink'])}"
                 yield Problem(document.line((*place, "kind")), text)
             case _:
                 said = _said(error)

@@ -11,12 +11,16 @@ _WORD = re.compile(r"[^\s\x00-\x1f\x7f\-@/][^\s\x00-\x1f\x7f@/]*")
 _END = re.compile(r"(?:(?P<user>[^@/:]*)@)?(?P<host>\[[^\]/]*\]|[^/:\[\]]*):(?P<path>.*)", re.DOTALL)
 
 
+CIPHERS = "^aes128-gcm@openssh.com"
+"""OpenSSH's list of ciphers; the `^` puts this one, the fastest by far, before its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteHost:
     """A host and how ssh reaches it; what is None is what the user's own ssh configuration says.
 
-    `timeout` is seconds of silence after which the host is held to be gone. `ciphers` is OpenSSH's list; the `^`
-    puts these before its own. Raises `ConfigError` for what ssh could take for an option, or for more than one word.
+    `timeout` is seconds of silence after which the host is held to be gone. Raises `ConfigError` for what ssh could
+    take for an option, or for more than one word.
     """
 
     host: str
@@ -25,7 +29,7 @@ class RemoteHost:
     identity_file: str | None = None
     known_hosts: str | None = None
     config_file: str | None = None
-    ciphers: str = "^aes128-gcm@openssh.com"
+    ciphers: str = CIPHERS
     timeout: float = 60.0
 
     def __post_init__(self) -> None:

@@ -40,3 +40,19 @@ def look_over(tree: RemoteTree, *, reads: Sequence[str]) -> Iterator[Finding]:
         if algorithm not in facts["algorithms"]:
             text = f"{algorithm} is not to be had on {tree.link.host}: sha256 instead"
             yield Finding(f"{subject}, digest", True, text, f"install python3-{algorithm} there for more speed")
+
+
+def tried(tree: RemoteTree, request: dict[str, object], mode: int) -> Iterator[Finding]:
+    """A probe file, really written, synced, linked and removed there."""
+    try:
+        found = tree.ask(request)
+    except OSError as error:
+        remedy = "let the user that we log in as write there"
+        yield Finding("permission", False, f"{tree} cannot be used: {error.strerror}", remedy)
+        return
+    yield Finding("permission", True, f"{tree} can be written to")
+    yield Finding("sync", True, f"a small file was synced in {found['sync_ms']:.1f} ms")
+    yield Finding("name", True, f"published by {found['by']}")
+    remedy = "" if found["mode"] == mode else "configure another directory mode"
+    text = f"directories become {found['mode']:04o}, wanted {mode:04o}"
+    yield Finding("directory mode", found["mode"] == mode, text, remedy)

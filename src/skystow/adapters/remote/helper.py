@@ -22,6 +22,8 @@ import time
 
 HOME = b".skystow"
 STAGING = HOME + b"/staging"
+PARTIAL = HOME + b"/partial"
+KEPT_FOR = 14 * 86400
 TOKEN = re.compile(r"[0-9a-f]{1,128}\Z")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -262,6 +264,17 @@ def do_present(tree, _):
         os.close(fd)
 
 
+def do_make(tree, _):
+    """Make the root where it is missing; the directory above it is not made."""
+    try:
+        os.mkdir(tree.root)
+    except FileExistsError:
+        return
+    above = os.open(os.path.dirname(tree.root), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fsync(above)
+    os.close(above)
+
+
 def do_look(tree, request):
     def look(path):
         above, name = tree.at(raw(path))
@@ -332,18 +345,48 @@ def do_fetch(tree, request):
 
 
 def do_area(tree, request):
-    """A directory of the claim's own for rsync to write into; its path."""
+    """A directory of the claim's own for rsync to write into, its path below the root; and the root's real path."""
     path = STAGING + b"/" + request["token"].encode()
     tree.forget()
     tree.area(request["token"], private)
     tree.walk(path + b"/in", private)
-    return os.path.join(tree.root, path, b"in").decode("latin-1")
+    return {"into": (path + b"/in").decode("latin-1"), "root": tree.root.decode("latin-1")}
+
+
+def do_part(tree, request):
+    """The same for one large file: the longest part of earlier tries becomes the basis, which is only read."""
+    tree.forget()
+    tree.area(request["token"], private)
+    home = PARTIAL + b"/" + raw(request["key"])
+    tree.walk(home, private)
+    tree.walk(home + b"/basis", private)
+    best = None
+    for where in os.listdir(tree.walk(home)):
+        for inner in (os.fsencode(where), os.fsencode(where) + b"/.part"):
+            try:
+                below = tree.walk(home + b"/" + inner)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in os.listdir(below):
+                found = os.stat(entry, dir_fd=below, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and (best is None or found.st_size > best[0]):
+                    best = (found.st_size, inner, os.fsencode(entry))
+    if best is not None and best[1] != b"basis":
+        below, basis = tree.walk(home + b"/" + best[1]), tree.walk(home + b"/basis")
+        os.rename(best[2], raw(request["name"]), src_dir_fd=below, dst_dir_fd=basis)
+    for where in map(os.fsencode, os.listdir(tree.walk(home))):
+        if where != b"basis":
+            remove_below(tree.walk(home), where)
+    tree.forget()
+    into = home + b"/" + request["token"].encode()
+    tree.walk(into, private)
+    return {"into": into.decode("latin-1"), "root": tree.root.decode("latin-1")}
 
 
 def do_land(tree, request):
     """Read back what rsync brought, and give it its staged name: [digests, size, inode]."""
     area = tree.area(request["token"])
-    into = STAGING + b"/" + request["token"].encode() + b"/in/"
+    into = raw(request["into"]) + b"/"
 
     def land(item):
         path, number, algorithms = item
@@ -360,13 +403,24 @@ def do_land(tree, request):
     return each(request["items"], land)
 
 
+def do_redigest(tree, request):
+    """The same of a staged file, by digests that nobody asked for before."""
+    fd = os.open(b"%d" % request["number"], READ, dir_fd=tree.area(request["token"]))
+    try:
+        return [digests(fd, [name])[name] for name in request["algorithms"]]
+    finally:
+        os.close(fd)
+
+
 def do_landed(tree, request):
     """The run is over: what it left half done goes, the area too where it is empty."""
-    area = tree.area(request["token"])
     tree.forget()
-    area = tree.area(request["token"])
-    remove_below(area, b"in")
-    return leave_area(tree, request["token"])
+    above, _, name = raw(request["into"]).rpartition(b"/")
+    if above == STAGING + b"/" + request["token"].encode():
+        remove_below(tree.walk(above), name)
+    elif request["whole"] and above.startswith(PARTIAL + b"/"):
+        remove_below(tree.walk(PARTIAL), above.rpartition(b"/")[2])
+    leave_area(tree, request["token"])
 
 
 def do_seal(tree, request):
@@ -510,11 +564,23 @@ def do_drop(tree, request):
 
 def do_tokens(tree, _):
     tree.forget()
+    forget_old_parts(tree)
     try:
         return sorted(name for name in map(os.fsdecode, os.listdir(tree.walk(STAGING))) if TOKEN.match(name))
     except FileNotFoundError:
         os.close(tree.top())
         return []
+
+
+def forget_old_parts(tree):
+    """Nobody came back for them in two weeks."""
+    try:
+        parts = tree.walk(PARTIAL)
+        for name in map(os.fsencode, os.listdir(parts)):
+            if time.time() - os.stat(name, dir_fd=parts, follow_symlinks=False).st_mtime > KEPT_FOR:
+                remove_below(parts, name)
+    except FileNotFoundError:
+        pass
 
 
 def do_sweep(tree, request):

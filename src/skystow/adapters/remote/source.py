@@ -49,8 +49,8 @@ class RemoteDirectorySource(DirectorySource):
                 where = some[which]
                 if isinstance(entries, int):
                     empty[which] = False
-                    if found := self._unlisted(where, entries):
-                        yield found
+                    if closed := self._unlisted(where, entries):
+                        yield closed
                     continue
                 for name, look in entries:
                     empty[which] = False

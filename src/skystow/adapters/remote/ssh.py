@@ -115,6 +115,11 @@ class Link:
         self._open(place, stop)
         return shlex.join(self._mux())
 
+    @property
+    def up(self) -> bool:
+        """Whether the connection is open and has not been seen to break."""
+        return self._master is not None
+
     def close(self) -> None:
         """End every session, and so the connection; the next use opens it again."""
         with self._lock:

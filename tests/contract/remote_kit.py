@@ -1,46 +1,49 @@
-"""The store's contract where the files come over ssh, and what rsync and a remote end can do besides."""
+"""Depots with a remote end: an sshd of our own on this very machine, so that both sides can be looked at."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-import pytest
-from tests.sshd import Sshd, sshd
-
 from skystow.adapters.remote.pull import PullStore
+from skystow.adapters.remote.push import RemoteStore
 from skystow.adapters.remote.ssh import Link
 from skystow.adapters.remote.tree import RemoteTree
 from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.model.records import path_bytes
 from skystow.ports import Staged, Store
-from skystow.testing.store_contract import MTIME, SOURCE, StoreContract
+from skystow.testing.store_contract import MTIME, SOURCE
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    with sshd(tmp_path_factory.mktemp("sshd") / "it") as one:
-        yield one
+class RemoteDepot:
+    """`pull`: the source is remote; else the store is. From `large` bytes on a file goes alone."""
 
-
-@pytest.fixture(scope="module")
-def link(server: Sshd) -> Iterator[Link]:
-    one = Link(server.host())
-    yield one
-    one.close()
-
-
-class PullDepot:
-    def __init__(self, base: Path, link: Link) -> None:
-        self.source, self.target = base / "source", base / "target"
-        self.source.mkdir()
-        self.target.mkdir()
-        self.origin = RemoteTree(link, str(self.source), place=SOURCE)
-        self.tree = LocalTree(os.fsencode(self.target), place="store")
-        self.store: Store = PullStore("store", self.tree, {SOURCE: self.origin}, StoreOptions(sync="fsync"))
+    def __init__(
+        self,
+        base: Path,
+        link: Link,
+        *,
+        pull: bool,
+        options: StoreOptions | None = None,
+        large: int = 1 << 26,
+        target: Path | None = None,
+    ) -> None:
+        self.source, self.target = base / "source", target or base / "target"
+        self.source.mkdir(exist_ok=True)
+        self.target.mkdir(exist_ok=True)
+        self.link = link
+        options = options or StoreOptions(sync="fsync", min_free=0)
+        self.store: Store
+        if pull:
+            origin = RemoteTree(link, str(self.source), place=SOURCE)
+            tree = LocalTree(os.fsencode(self.target), place="store")
+            self.store = PullStore("store", tree, {SOURCE: origin}, options, large=large)
+        else:
+            here = LocalTree(os.fsencode(self.source), place=SOURCE)
+            there = RemoteTree(link, str(self.target), place="store")
+            self.store = RemoteStore("store", there, {SOURCE: here}, options, large=large)
 
     def put(self, path: PurePosixPath, content: bytes) -> None:
         write(self.source, path, content)
@@ -68,9 +71,3 @@ def write(root: Path, path: PurePosixPath, content: bytes) -> None:
     with open(name, "wb") as file:
         file.write(content)
     os.utime(name, ns=(MTIME, MTIME))
-
-
-class TestPull(StoreContract):
-    @pytest.fixture
-    def depot(self, tmp_path: Path, link: Link) -> PullDepot:
-        return PullDepot(tmp_path, link)
