@@ -318,7 +318,7 @@ def do_list(tree, request):
             send({"part": [which, entries]})
         except OSError as error:
             send({"part": [which, error.errno or errno.EIO]})
-    return None
+    return
 
 
 def do_digest(tree, request):
@@ -338,7 +338,7 @@ def do_fetch(tree, request):
         while True:
             block = os.read(fd, BLOCK)
             if not block:
-                return None
+                return
             send({"raw": len(block)}, block)
     finally:
         os.close(fd)

@@ -61,6 +61,10 @@ class Session:
         self._buffer = bytearray()
         self.facts: dict[str, Any] = {}
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def greet(self, stop: Stop | None) -> None:
         text = program()
         self._write(b"%d\n" % len(text) + text, stop)

@@ -118,7 +118,8 @@ class Link:
     @property
     def up(self) -> bool:
         """Whether the connection is open and has not been seen to break."""
-        return self._master is not None
+        master = self._master
+        return master is not None and master.alive
 
     def close(self) -> None:
         """End every session, and so the connection; the next use opens it again."""
@@ -130,6 +131,8 @@ class Link:
     # inside
 
     def _open(self, place: str, stop: Stop | None) -> None:
+        if self._master is not None and not self._master.alive:
+            self.close()
         with self._lock:
             if self._master is not None:
                 return
