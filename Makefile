@@ -11,7 +11,8 @@ CORRUPT :=
 DURATION := 30
 
 # What the tests need from Debian, as command:package.
-TEST_TOOLS := strace:strace rsync:rsync unshare:util-linux setpriv:util-linux mount:mount
+TEST_TOOLS := strace:strace rsync:rsync unshare:util-linux setpriv:util-linux mount:mount ssh:openssh-client \
+              /usr/sbin/sshd:openssh-server bwrap:bubblewrap
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.throughput import SETS, Tool, make_set, timed
 from tests.sshd import Sshd, sshd
+from throughput import SETS, Tool, make_set, timed
 
 
 def tools(server: Sshd, source: Path, dest: Path, digest: str, *, push: bool) -> list[Tool]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("make", "mount", "rsync", "setpriv", "strace", "unshare")
+TOOLS = ("bwrap", "make", "mount", "rsync", "setpriv", "ssh", "/usr/sbin/sshd", "strace", "unshare")
 
 pytest.register_assert_rewrite("skystow.testing")
 

@@ -17,10 +17,14 @@ DOCS = sorted(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in 
 HEADINGS = {
     (): "The site",
     ("sources",): "`sources`",
+    ("sources", "host"): "`host`",
     ("sources", "retire"): "`retire`",
     ("destinations", "posix"): "`destinations`",
+    ("destinations", "remote"): "`destinations`",
+    ("destinations", "remote", "host"): "`host`",
     ("destinations", "hardlink"): "`destinations`",
     ("destinations", "posix", "batch"): "`batch`",
+    ("destinations", "remote", "batch"): "`batch`",
     ("destinations", "hardlink", "batch"): "`batch`",
     ("retry",): "`retry`",
 }

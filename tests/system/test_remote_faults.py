@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from skystow.errors import (
     Missing,
     NotAFile,
     OperatorFault,
-    PlaceFault,
     SkystowError,
     Stopped,
     UnfitPlace,
@@ -134,8 +132,6 @@ def test_a_login_banner_is_no_trouble(tmp_path: Path, connect: Callable[[RemoteH
 def test_a_noisy_shell(server: Sshd, connect: Callable[[RemoteHost], Link], tmp_path: Path) -> None:
     (server.here / "home/.bashrc").write_text("echo Welcome to the instrument\n")
     fault = refusal(connect(server.host()), tmp_path)
-    if "BASH" not in os.environ.get("SHELL", "").upper() and isinstance(fault, Unreachable) and "empty" in str(fault):
-        pytest.fail("the login shell is not bash")
     assert isinstance(fault, OperatorFault)
     assert "Welcome to the instrument" in fault.message
     assert ".bashrc" in fault.remedy
@@ -420,5 +416,3 @@ def test_the_helper_needs_no_more_than_python_3_6() -> None:
     tree = ast.parse(text, feature_version=(3, 6))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert names <= sys.stdlib_module_names
-    assert shutil.which("rsync")
-    assert issubclass(Unreachable, PlaceFault)

@@ -53,6 +53,7 @@ class RemoteDirectorySource(DirectorySource):
                         yield closed
                     continue
                 for name, look in entries:
+                    self.heed(stop)
                     empty[which] = False
                     directory = stat.S_ISDIR(look.st_mode)
                     if name == RESERVED.encode() and (directory or not where):
