@@ -12,6 +12,7 @@ DURATION := 30
 
 # What the tests need from Debian, as command:package.
 TEST_TOOLS := strace:strace rsync:rsync unshare:util-linux setpriv:util-linux mount:mount openssl:openssl \
+    ssh:openssh-client /usr/sbin/sshd:openssh-server bwrap:bubblewrap \
     mariadb-install-db:mariadb-server $(or $(lastword $(wildcard /usr/lib/postgresql/*/bin/initdb)),initdb):postgresql
 
 .DEFAULT_GOAL := help

@@ -19,7 +19,20 @@ from tests.servers import postgres_ledger as postgres_ledger
 from tests.servers import server as server
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("make", "mariadb-install-db", "mount", "openssl", "rsync", "setpriv", "strace", "unshare")
+TOOLS = (
+    "bwrap",
+    "make",
+    "mariadb-install-db",
+    "mount",
+    "openssl",
+    "rsync",
+    "setpriv",
+    "ssh",
+    "strace",
+    "unshare",
+    "/usr/sbin/sshd",
+)
+
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

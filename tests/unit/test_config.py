@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from skystow.config import Directory, HardLink, Posix, Site, load, nested, read
+from skystow.config import Directory, HardLink, Posix, Remote, Site, load, nested, read
 from skystow.config.document import parse
 from skystow.config.units import fraction, mode, rate, seconds, size
 from skystow.errors import ConfigError
 from skystow.model.layout import Layout
+from skystow.model.remote import RemoteHost
 
 LEAST = """\
 sources:
@@ -183,7 +184,7 @@ def test_a_mistake_in_a_destination_is_told_with_its_line(line: str, told: str) 
     ("old", "new", "told"),
     [
         ("kind: posix", "kind: possix", "line 7: destinations[0].kind: 'possix' is not known; did you mean 'posix'?"),
-        ("    kind: posix\n", "", "line 6: 'kind' is missing in destinations[0]: posix or hardlink"),
+        ("    kind: posix\n", "", "line 6: 'kind' is missing in destinations[0]: posix, remote or hardlink"),
         ("    kind: directory\n", "", "line 2: 'kind' is missing in sources[0]"),
         ("name: archive", "name: two words", "line 6: destinations[0].name: should be letters"),
         ("name: archive", "name: instrument", "line 6: name 'instrument' is taken by another source"),
@@ -381,3 +382,40 @@ def test_a_site_cannot_be_changed() -> None:
     site: Site = read(LEAST, directory="/")
     with pytest.raises(ValueError, match="frozen"):
         setattr(site, "archive", "other")  # noqa: B010
+
+
+FAR = """
+sources:
+  - {name: smurf, kind: directory, host: data@smurf-srv, root: /data}
+destinations:
+  - {name: archive, kind: posix, root: /archive}
+  - {name: vault, kind: remote, host: {name: vault, port: 2222, timeout: 5 s}, root: /srv, of: archive}
+"""
+
+
+def test_remote_places() -> None:
+    site = read(FAR, directory="/")
+    assert site.sources[0].host is not None
+    assert site.sources[0].host.remote() == RemoteHost("smurf-srv", user="data")
+    archive, vault = site.destinations
+    assert (archive.upstream, vault.upstream) == (None, "archive")
+    assert isinstance(vault, Remote)
+    assert vault.host.remote() == RemoteHost("vault", port=2222, timeout=5.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("data@smurf-srv", "-oProxyCommand=x", "'-oProxyCommand=x' is no host name"),
+        ("data@smurf-srv", "'a b'", "'a b' is no host name"),
+        ("root: /data", "root: data", "root: data is on another host"),
+        ("root: /srv", "root: srv", "root: srv is on another host"),
+        (", of: archive", "", "from one host to another ('vault') nothing is carried"),
+        ("of: archive", "of: vault", "'vault' is itself a remote"),
+        ("port: 2222", "port: 0", "port: should be at least 1, not 0"),
+        ("host: {name: vault, port: 2222, timeout: 5 s}, ", "", "'host' is missing in destinations[1]"),
+        ("timeout:", "timout:", "unknown key destinations[1].host.timout; did you mean 'timeout'?"),
+    ],
+)
+def test_remote_places_that_make_no_sense(old: str, new: str, told: str) -> None:
+    assert any(told in problem for problem in problems(FAR.replace(old, new)))

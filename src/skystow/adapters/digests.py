@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from blake3 import blake3
@@ -35,6 +35,20 @@ _HASHERS: dict[str, Callable[[], Hasher]] = {
 }
 
 
+class Together:
+    """Several hashers over the same bytes."""
+
+    def __init__(self, each: Sequence[Hasher]) -> None:
+        self._each = each
+
+    def update(self, data: bytes | memoryview) -> None:
+        for one in self._each:
+            one.update(data)
+
+    def digests(self, algorithms: Sequence[str]) -> list[Digest]:
+        return [Digest(name, one.hexdigest()) for name, one in zip(algorithms, self._each, strict=True)]
+
+
 def hasher(algorithm: str) -> Hasher:
     """A new hasher; raises `ConfigError` for an algorithm that is not one of `ALGORITHMS`."""
     try:
@@ -46,13 +60,19 @@ def hasher(algorithm: str) -> Hasher:
 def digest_file(fd: int, size: int, algorithm: str, stop: Stop) -> Digest:
     """Read an open file from its beginning to its end (`size` is what is expected, it bounds the buffer); the file
     position stays. Raises `OSError`, `Stopped`."""
-    running = hasher(algorithm)
+    [digest] = digest_file_by(fd, size, (algorithm,), stop)
+    return digest
+
+
+def digest_file_by(fd: int, size: int, algorithms: Sequence[str], stop: Stop) -> list[Digest]:
+    """The same by several algorithms in one pass."""
+    running = Together([hasher(algorithm) for algorithm in algorithms])
     if size < BLOCK:
         # One byte more than there should be: a short read is the end, and a file that grew does not look whole.
         data = os.pread(fd, size + 1, 0)
         running.update(data)
         if len(data) == size:
-            return Digest(algorithm, running.hexdigest())
+            return running.digests(algorithms)
         at = len(data)
     else:
         at = 0
@@ -62,4 +82,4 @@ def digest_file(fd: int, size: int, algorithm: str, stop: Stop) -> Digest:
         at += count
         if stop.is_set():
             raise Stopped("stopped while reading")
-    return Digest(algorithm, running.hexdigest())
+    return running.digests(algorithms)

@@ -36,7 +36,24 @@ _KINDS = {
     stat.S_IFBLK: "block device",
 }
 EMPTY = "the root is empty; if a disk belongs there, mount it, or name a marker file that proves it"
-_MAY_NOT = "cannot be read: permission denied; give the user that skystow runs as read and search permission"
+MAY_NOT = "cannot be read: permission denied; give the user that skystow runs as read and search permission"
+
+
+class Looked(Protocol):
+    """What a file looks like: of `os.stat_result`, what a sweep needs."""
+
+    @property
+    def st_mode(self) -> int: ...
+    @property
+    def st_size(self) -> int: ...
+    @property
+    def st_mtime_ns(self) -> int: ...
+    @property
+    def st_ino(self) -> int: ...
+    @property
+    def st_ctime_ns(self) -> int: ...
+    @property
+    def st_nlink(self) -> int: ...
 
 
 class RootedTree(Tree, Protocol):
@@ -91,17 +108,17 @@ class DirectorySource:
         self._settling = Settling(options.quiet_for)
         self._told: set[bytes] = set()
         self._device: int | None = None
-        self._watcher = self._watch() if options.follow else None
+        self._watcher = self.told_of_changes() if options.follow else None
 
     def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | Skipped]]:
         """One pass, see `skystow.ports.Source`. Raises `Unreachable`, and `Stopped` when asked to stop on the way."""
-        self._present()
+        self.prove_root()
         self._hear()
         self._settling.begin()
         complete = False
         try:
             batch: list[Arrival | Skipped] = []
-            for found in self._walk(stop):
+            for found in self.walk(stop):
                 batch.append(found)
                 if len(batch) == BATCH:
                     yield batch
@@ -133,7 +150,7 @@ class DirectorySource:
 
     # ── walking ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _walk(self, stop: Stop) -> Iterator[Arrival | Skipped]:
+    def walk(self, stop: Stop) -> Iterator[Arrival | Skipped]:
         try:
             root = os.open(self._root, _OPEN & ~os.O_NOFOLLOW)
         except OSError as error:
@@ -141,7 +158,7 @@ class DirectorySource:
         try:
             waiting = [b""]  # directories still to visit, each with a slash at its end
             while waiting:
-                self._heed(stop)
+                self.heed(stop)
                 where = waiting.pop()
                 try:
                     fd = _open_below(root, where)
@@ -168,14 +185,14 @@ class DirectorySource:
             with os.scandir(fd) as entries:
                 for entry in entries:
                     empty = False
-                    self._heed(stop)
+                    self.heed(stop)
                     name = os.fsencode(entry.name)
                     directory = entry.is_dir(follow_symlinks=False)
                     if entry.name == RESERVED and (directory or not where):
                         continue
                     key = where + name
                     relative = path_text(key) if where or not _UTF8 else entry.name
-                    if reason := self._left_out(relative, directory=directory):
+                    if reason := self.left_out(relative, directory=directory):
                         yield Skipped(self.name, PurePosixPath(relative), reason)
                     elif directory:
                         waiting.append(key + b"/")
@@ -189,7 +206,7 @@ class DirectorySource:
                         except OSError as error:
                             yield self._unread(key, error)
                             continue
-                        if found := self._judge(key, relative, info):
+                        if found := self.judge(key, relative, info):
                             yield found
         except OSError as error:
             if not where:
@@ -197,13 +214,13 @@ class DirectorySource:
             yield self._unread(where, error)
             return
         if empty and where:
-            yield self._skipped(where, "empty directory")
+            yield self.skipped(where, "empty directory")
 
-    def _heed(self, stop: Stop) -> None:
+    def heed(self, stop: Stop) -> None:
         if stop.is_set():
             raise Stopped(f"asked to stop in the sweep of {self.name}")
 
-    def _judge(self, key: bytes, relative: str, info: os.stat_result) -> Arrival | Skipped | None:
+    def judge(self, key: bytes, relative: str, info: Looked) -> Arrival | Skipped | None:
         """The arrival; None where it is not finished yet."""
         origin = PurePosixPath(relative)
         kind = stat.S_IFMT(info.st_mode)
@@ -233,25 +250,25 @@ class DirectorySource:
             rank=mtime if self.options.order == "oldest" else -mtime,
         )
 
-    def _left_out(self, relative: str, *, directory: bool) -> str:
+    def left_out(self, relative: str, *, directory: bool) -> str:
         if pattern := self._exclude.match(relative, directory=directory):
             return f"excluded by {called(pattern)}"
         if pattern := self._temporary.match(relative, directory=directory):
             return f"temporary name ({called(pattern)})"
         return ""
 
-    def _skipped(self, relative: bytes, reason: str) -> Skipped:
+    def skipped(self, relative: bytes, reason: str) -> Skipped:
         return Skipped(self.name, PurePosixPath(path_text(relative)), reason)
 
     def _unread(self, relative: bytes, error: OSError) -> Skipped:
         """What we cannot see into, so that a person learns of it. Raises `Unreachable` if it is not this directory
         or file alone, but the whole place."""
-        self._present()
+        self.prove_root()
         if isinstance(error, PermissionError):
-            return self._skipped(relative, _MAY_NOT)
-        return self._skipped(relative, f"cannot be read: {(error.strerror or str(error)).lower()}")
+            return self.skipped(relative, MAY_NOT)
+        return self.skipped(relative, f"cannot be read: {(error.strerror or str(error)).lower()}")
 
-    def _present(self) -> None:
+    def prove_root(self) -> None:
         """Raise `Unreachable` unless the root is there. A tree calls an empty root unproven; here it is lawful, since
         we conclude nothing from what is not in it, as long as no other file system was seen there before."""
         try:
@@ -272,7 +289,7 @@ class DirectorySource:
 
     # ── being told ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _watch(self) -> Watcher | None:
+    def told_of_changes(self) -> Watcher | None:
         from skystow.adapters.inotify import Watcher  # imports asyncio, which only those who follow should wait for
 
         try:

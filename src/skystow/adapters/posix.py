@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from skystow.adapters.blame import Side, blame
-from skystow.adapters.digests import BLOCK, Hasher, digest_file, hasher
-from skystow.adapters.staging import LocalStore, StoreOptions
+from skystow.adapters.copying import CopyingStore
+from skystow.adapters.digests import BLOCK, Hasher, hasher
+from skystow.adapters.staging import StoreOptions
 from skystow.adapters.syscalls import allocate
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
 from skystow.errors import Changed, Conflict, FileFault, NameTaken, NoSpace, Stopped
@@ -41,7 +42,7 @@ class Throttle:
             raise Stopped("stopped while waiting for bandwidth")
 
 
-class PosixStore(LocalStore):
+class PosixStore(CopyingStore):
     """The `Store` port. `sources` are the trees that `Work.source.place` may name. Safe to share between threads;
     a claim, and each group of it, belongs to one of them at a time."""
 
@@ -53,24 +54,6 @@ class PosixStore(LocalStore):
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
         buffer = memoryview(bytearray(BLOCK))
         yield from self.one_by_one(works, lambda work: self._copy(work, buffer, stop), stop)
-
-    def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
-        try:
-            return digest_file(staged.handle, staged.size, algorithm, stop)
-        except OSError as error:
-            side = Side.SOURCE if staged.adopted else Side.STAGING
-            raise blame(error, side, f"reading {shown(staged.work.target)} back", place=self.name) from error
-
-    def seal(self, group: Sequence[Staged]) -> None:
-        if not group:
-            return
-        try:
-            for staged in group:
-                if not staged.adopted:
-                    self._finish(staged)
-        except OSError as error:
-            raise blame(error, Side.STAGING, "mode, owner or time", place=self.name) from error
-        self._make_durable(group, [staged.handle for staged in group])
 
     def publish(self, staged: Staged) -> None:
         """A name that is taken by the source's own inode is no copy of it, though every digest agrees."""
@@ -160,10 +143,3 @@ class PosixStore(LocalStore):
                 return total
             if stop.is_set():
                 raise Stopped("stopped while copying")
-
-    def _finish(self, staged: Staged) -> None:
-        if (self._owner, self._group) != (-1, -1):
-            os.fchown(staged.handle, self._owner, self._group)
-        os.fchmod(staged.handle, self.options.file_mode)
-        if self.options.keep_mtime and staged.source.mtime_ns is not None:
-            os.utime(staged.handle, ns=(staged.source.mtime_ns, staged.source.mtime_ns))

@@ -33,6 +33,7 @@ _TOKEN = re.compile(r"[0-9a-f]{1,128}")
 _MANY = 16
 """So many syncs cost more than one of the whole file system."""
 _LARGEST = 2**63 - 1
+_ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -123,7 +124,7 @@ class LocalStore:
             if not _TOKEN.fullmatch(token):
                 raise BadName(f"{token!r} is not the token of a claim")
             path = STAGING + b"/" + token.encode()
-            kept = self._areas.setdefault(token, self._tree.directory(path, _make_private))
+            kept = self._areas.setdefault(token, self._tree.directory(path, make_private))
         return kept
 
     def in_area(self, work: Work, act: Callable[[bytes, Directory], int]) -> int:
@@ -253,7 +254,7 @@ class LocalStore:
         """One `syncfs`, through the oldest descriptor of the group (groups are in the order of staging): it was opened
         before anything of the group was written, and is the group's own, so that no failure is reported to another
         thread instead. Or an `fsync` of each."""
-        oldest = next((staged for staged in group if not staged.adopted), group[0]).handle
+        oldest = self.witness(next((staged for staged in group if not staged.adopted), group[0]))
         try:
             if self._use_syncfs(oldest, len(descriptors)):
                 syncfs(oldest)
@@ -262,6 +263,10 @@ class LocalStore:
                     os.fsync(fd)
         except OSError as error:
             raise blame(error, Side.STAGING, f"syncing {self._tree}", place=self.name) from error
+
+    def witness(self, staged: Staged) -> int:
+        """A descriptor that was opened before this file was written, and is asked by nobody else."""
+        return staged.handle
 
     def sync(self, group: Sequence[Staged]) -> None:
         """The directories of the group, and each directory above whose entry for the one below is not known to be
@@ -346,8 +351,7 @@ class LocalStore:
             raise BadName(f"{token!r} is not the token of a claim")
         try:
             directory = self._tree.directory(STAGING + b"/" + token.encode())
-            for name in os.listdir(directory.fd):
-                os.unlink(os.fsencode(name), dir_fd=directory.fd)
+            empty(directory)
         except FileNotFoundError:
             pass  # somebody else sweeps it too
         except OSError as error:
@@ -375,11 +379,24 @@ class LocalStore:
         yield from probe.try_out(self._tree, upstream, self.options.min_free, self.options.directory_mode)
 
 
-def _make_private(above: Directory, name: bytes) -> None:
+def make_private(above: Directory, name: bytes) -> None:
     try:
         os.mkdir(name, 0o755 if name == HOME else 0o700, dir_fd=above.fd)
     except FileExistsError:
         return  # another stream was faster
+
+
+def empty(directory: Directory) -> None:
+    """Remove all that is in a directory of ours, whatever it is. Raises `OSError`."""
+    for name in map(os.fsencode, os.listdir(directory.fd)):
+        try:
+            os.unlink(name, dir_fd=directory.fd)
+        except FileNotFoundError:
+            continue
+        except IsADirectoryError:
+            below = Directory(os.open(name, _ENTER, dir_fd=directory.fd))
+            empty(below)
+            os.rmdir(name, dir_fd=directory.fd)
 
 
 def _same_inode(handle: int, name: bytes, directory: Directory) -> bool:

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from skystow.config.checks import complaints, nested, refuse_places
 from skystow.config.document import Document, Place, Problem, parse
-from skystow.config.model import SECTIONS, Directory, HardLink, Posix, PysmurfFiles, Site, Table, kinds
+from skystow.config.model import SECTIONS, Directory, HardLink, Posix, PysmurfFiles, Remote, Site, Table, kinds
 from skystow.config.spelling import closest, meant
 from skystow.errors import ConfigError
 from skystow.model.records import shown
@@ -21,6 +21,7 @@ __all__ = [
     "HardLink",
     "Posix",
     "PysmurfFiles",
+    "Remote",
     "Site",
     "Table",
     "load",

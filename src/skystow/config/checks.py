@@ -14,6 +14,7 @@ from skystow.config.document import Place
 from skystow.config.spelling import meant
 from skystow.errors import ConfigError
 from skystow.model.records import shown
+from skystow.model.remote import is_remote
 
 Complaint = tuple[Place, str]
 Entries = list[tuple[Place, dict[str, Any]]]
@@ -27,7 +28,8 @@ def complaints(site: Mapping[str, Any], directory: str) -> Iterator[Complaint]:
             yield (key,), f"{key}: there should be at least one"
     yield from _names([*sources, *destinations])
     yield from _references(sources, destinations)
-    yield from _roots(sources, destinations, directory)
+    yield from _roots([e for e in sources if not e[1].get("host")], [e for e in destinations if _here(e)], directory)
+    yield from _remote(sources, destinations)
 
 
 def _entries(site: Mapping[str, Any], key: str) -> Entries:
@@ -54,11 +56,11 @@ def _names(entries: Entries) -> Iterator[Complaint]:
 def _references(sources: Entries, destinations: Entries) -> Iterator[Complaint]:
     kinds = {name: entry.get("kind") for _, entry in destinations if (name := _text(entry, "name"))}
     for place, entry in destinations:
-        upstream = _text(entry, "of") if entry.get("kind") == "hardlink" else None
+        upstream = _text(entry, "of") if entry.get("kind") in ("hardlink", "remote") else None
         if upstream and upstream not in kinds:
             yield (*place, "of"), f"of: no destination is called {upstream!r}{meant(upstream, kinds)}"
-        elif upstream and kinds[upstream] == "hardlink":
-            yield (*place, "of"), f"of: {upstream!r} is itself a hardlink; name a posix destination"
+        elif upstream and kinds[upstream] in ("hardlink", "remote"):
+            yield (*place, "of"), f"of: {upstream!r} is itself a {kinds[upstream]}; name a posix destination"
     for place, entry in sources:
         for key in ("to", "copied_when"):
             names = entry.get(key)
@@ -77,6 +79,26 @@ def _counted(place: Place, entry: Mapping[str, Any], destinations: Entries) -> I
     for n, name in enumerate(counted):
         if isinstance(name, str) and name not in to and name not in upstream:
             yield (*place, "copied_when", n), f"copied_when: files of this source do not go to {name!r} (see to)"
+
+
+def _here(entry: tuple[Place, dict[str, Any]]) -> bool:
+    return entry[1].get("kind") != "remote"
+
+
+def _remote(sources: Entries, destinations: Entries) -> Iterator[Complaint]:
+    far = [entry for _, entry in destinations if entry.get("kind") == "remote" and not entry.get("of")]
+    for place, entry in (*sources, *destinations):
+        if entry.get("host") and (root := _text(entry, "root")) and not root.startswith("/"):
+            yield (*place, "root"), f"root: {root} is on another host; write it from the root directory there"
+    for place, entry in sources:
+        served = entry.get("to")
+        for each in far if entry.get("host") else ():
+            if not isinstance(served, list) or each.get("name") in served:
+                yield (
+                    (*place, "host"),
+                    f"host: from one host to another ({each.get('name')!r}) nothing is carried; "
+                    "archive it here first, and let that destination say of:",
+                )
 
 
 def _roots(sources: Entries, destinations: Entries, directory: str) -> Iterator[Complaint]:
@@ -107,10 +129,21 @@ def nested(source: str, destination: str) -> str:
 
 
 def refuse_places(source: str, dest: str) -> None:
-    """Raise `ConfigError` where SOURCE and DEST cannot be what they are said to be."""
+    """Raise `ConfigError` where SOURCE and DEST cannot be what they are said to be; a remote end is not asked."""
     for word, place in (("SOURCE", source), ("DEST", dest)):
         if not place:
             raise ConfigError(f"{word} is an empty name", remedy="is a variable of the shell not set?")
+    if is_remote(source) and is_remote(dest):
+        raise ConfigError("SOURCE and DEST are both remote", remedy="run skystow on one of these hosts")
+    if not is_remote(source):
+        _refuse_source(source)
+    if not is_remote(dest):
+        _refuse_dest(dest)
+    if not is_remote(source) and not is_remote(dest) and (relation := nested(source, dest)):
+        raise ConfigError(f"SOURCE {shown(source)} {relation} DEST {shown(dest)}", remedy="they must be apart")
+
+
+def _refuse_source(source: str) -> None:
     if not os.path.lexists(source):
         raise ConfigError(f"SOURCE {shown(source)} does not exist")
     if not os.path.isdir(source):
@@ -120,9 +153,10 @@ def refuse_places(source: str, dest: str) -> None:
             f"SOURCE {shown(source)} cannot be read: permission denied",
             remedy="run skystow as a user who may read and search it",
         )
+
+
+def _refuse_dest(dest: str) -> None:
     if os.path.lexists(dest) and not os.path.isdir(dest):
         raise ConfigError(f"DEST {shown(dest)} is not a directory")
     if not os.path.isdir(parent := os.path.dirname(os.path.abspath(dest))):
         raise ConfigError(f"DEST {shown(dest)}: there is no directory {shown(parent)}", remedy="make or mount it first")
-    if relation := nested(source, dest):
-        raise ConfigError(f"SOURCE {shown(source)} {relation} DEST {shown(dest)}", remedy="they must be apart")

@@ -18,12 +18,14 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationInfo,
+    model_validator,
 )
 
 from skystow.config.units import Fraction, Mode, Rate, Seconds, Size
 from skystow.errors import ConfigError
 from skystow.model.layout import ROW_FIELDS, Layout
 from skystow.model.patterns import TEMPORARY, Patterns
+from skystow.model.remote import CIPHERS, RemoteHost
 from skystow.model.transfer import RetryPolicy
 
 
@@ -97,11 +99,53 @@ class Retirement(Section):
     keep: tuple[str, ...] = ()
 
 
+class Host(Section):
+    """A remote host and how ssh reaches it; `[user@]name` alone says the first two."""
+
+    name: str
+    user: str | None = None
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)] | None = None
+    identity_file: Path | None = None
+    known_hosts: Path | None = None
+    config_file: Path | None = None
+    ciphers: Annotated[str, StringConstraints(pattern=r"^[\^+-]?[A-Za-z0-9@.,-]+$")] = CIPHERS
+    timeout: Annotated[Seconds, Field(ge=1)] = 60.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        user, at, name = value.rpartition("@")
+        return {"name": name, "user": user} if at else {"name": name}
+
+    @model_validator(mode="after")
+    def _lawful(self) -> Host:
+        try:
+            self.remote()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def remote(self) -> RemoteHost:
+        return RemoteHost(
+            self.name,
+            self.user,
+            self.port,
+            self.identity_file,
+            self.known_hosts,
+            self.config_file,
+            self.ciphers,
+            self.timeout,
+        )
+
+
 class Directory(Section):
-    """A directory that an instrument writes into."""
+    """A directory that an instrument writes into; with `host`, at a remote end."""
 
     name: Name
     kind: Literal["directory"]
+    host: Host | None = None
     root: Path
     marker: Marker | None = None
     layout: Template = Field(default_factory=lambda: Layout("{relative_path}"))
@@ -132,6 +176,7 @@ class PysmurfFiles(Section):
     table: Table
     version: Literal["v0", "v1"] = "v1"
     targets: Annotated[tuple[Annotated[str, StringConstraints(min_length=1, max_length=32)], ...], Field(min_length=1)]
+    host: Host | None = None
     root: Path
     registered_root: Annotated[str, StringConstraints(pattern=r"^/")] | None = None
     marker: Marker | None = None
@@ -162,11 +207,15 @@ class Copies(Section):
     owned: Flag = True
     directory_mode: Mode = 0o2775
 
+    @property
+    def upstream(self) -> str | None:
+        """The destination whose proven copies it takes; None: straight from the sources."""
+        return None
 
-class Posix(Copies):
-    """A local or mounted directory that files are copied into."""
 
-    kind: Literal["posix"]
+class Written(Copies):
+    """What every destination that files are copied into may say."""
+
     digest: Literal["blake3", "sha256", "xxh128", "md5"] = "blake3"
     min_free: Fraction = 0.05
     bwlimit: Rate | None = None
@@ -175,11 +224,33 @@ class Posix(Copies):
     group: Identity = None
 
 
+class Posix(Written):
+    """A local or mounted directory that files are copied into."""
+
+    kind: Literal["posix"]
+
+
+class Remote(Written):
+    """A directory on another host, which files are pushed into; with `of`, those of a `posix` destination."""
+
+    kind: Literal["remote"]
+    host: Host
+    of: str | None = None
+
+    @property
+    def upstream(self) -> str | None:
+        return self.of
+
+
 class HardLink(Copies):
     """Another directory on the same file system as `of`, which its files are linked into."""
 
     kind: Literal["hardlink"]
     of: str
+
+    @property
+    def upstream(self) -> str | None:
+        return self.of
 
 
 class Retrying(Section):
@@ -193,7 +264,7 @@ class Retrying(Section):
 
 
 SourceConfig = Annotated[Directory | PysmurfFiles, Field(discriminator="kind")]
-DestinationConfig = Annotated[Posix | HardLink, Field(discriminator="kind")]
+DestinationConfig = Annotated[Posix | Remote | HardLink, Field(discriminator="kind")]
 
 
 class Tls(Section):
@@ -243,16 +314,16 @@ class Site(Section):
         """None: the ledger is in its usual place."""
         return self.ledger.as_url() if isinstance(self.ledger, LedgerServer) else self.ledger
 
-    def served(self, source: Directory | PysmurfFiles) -> tuple[Posix | HardLink, ...]:
+    def served(self, source: Directory | PysmurfFiles) -> tuple[Posix | Remote | HardLink, ...]:
         """The destinations of one source, in the file's order: those that `to` names (all, without it), and the
         one that a named handoff links from."""
         if source.to is None:
             return self.destinations
         named = set(source.to)
-        named |= {each.of for each in self.destinations if isinstance(each, HardLink) and each.name in named}
+        named |= {each.upstream for each in self.destinations if each.upstream and each.name in named}
         return tuple(each for each in self.destinations if each.name in named)
 
-    def counted(self, source: PysmurfFiles) -> tuple[Posix | HardLink, ...]:
+    def counted(self, source: PysmurfFiles) -> tuple[Posix | Remote | HardLink, ...]:
         """The destinations that must have a file before its row is `copied`, the first of them first."""
         served = {each.name: each for each in self.served(source)}
         return tuple(served[name] for name in source.copied_when or list(served)[:1])
@@ -261,13 +332,18 @@ class Site(Section):
 SECTIONS: dict[tuple[str, ...], type[Section]] = {
     (): Site,
     ("sources", "directory"): Directory,
+    ("sources", "directory", "host"): Host,
     ("sources", "directory", "retire"): Retirement,
     ("sources", "pysmurf_files"): PysmurfFiles,
+    ("sources", "pysmurf_files", "host"): Host,
     ("sources", "pysmurf_files", "table"): Table,
     ("sources", "pysmurf_files", "retire"): Retirement,
     ("destinations", "posix"): Posix,
+    ("destinations", "remote"): Remote,
+    ("destinations", "remote", "host"): Host,
     ("destinations", "hardlink"): HardLink,
     ("destinations", "posix", "batch"): Batch,
+    ("destinations", "remote", "batch"): Batch,
     ("destinations", "hardlink", "batch"): Batch,
     ("retry",): Retrying,
     ("ledger", "server"): LedgerServer,

@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from skystow.config import Site, load
+from skystow.config import Remote, Site, load
 from skystow.errors import ConfigError, OperatorFault
 from skystow.model.layout import RESERVED
 from skystow.model.records import shown
+from skystow.model.remote import is_remote
 from skystow.model.transfer import Audience, RetryPolicy
 from skystow.ports import Clock, Ledger
+from skystow.wiring.ends import site_root, state_ledger
 
 
 def site_ledger(site: Site) -> str:
@@ -20,6 +22,8 @@ def site_ledger(site: Site) -> str:
         return site.ledger_url
     first = site.destinations[0]
     root = first.root
+    if isinstance(first, Remote):
+        return _state(site_root(first))
     proven = os.path.lexists(os.path.join(root, first.marker)) if first.marker else True
     if not os.path.isdir(root) or not proven:
         raise OperatorFault(
@@ -31,12 +35,11 @@ def site_ledger(site: Site) -> str:
 
 def existing_ledger(place: str, ledger_url: str | None = None) -> str:
     """The URL of the ledger of a site file or a DEST. Raises `ConfigError` where there is none yet."""
-    if not os.path.lexists(place):
+    if not is_remote(place) and not os.path.lexists(place):
         raise ConfigError(f"{shown(place)} does not exist", remedy="name a site file, or a DEST of skystow archive")
     url = ledger_url
     if url is None:
-        site = None if os.path.isdir(place) else load(place)
-        url = _below(place) if site is None else site.ledger_url or _below(site.destinations[0].root)
+        url = _usual(place)
     path = url.removeprefix("sqlite:///")
     try:
         if path != url:
@@ -47,6 +50,37 @@ def existing_ledger(place: str, ledger_url: str | None = None) -> str:
         told = f"there is no ledger {shown(path)}: nothing was archived with it yet"
         raise ConfigError(told, remedy="if it was kept elsewhere, name it with --ledger") from error
     return url
+
+
+def is_dest(place: str) -> bool:
+    """Whether a SITE|DEST is a DEST."""
+    return is_remote(place) or os.path.isdir(place)
+
+
+def _usual(place: str) -> str:
+    if is_remote(place):
+        return f"sqlite:///{state_ledger(place)}"
+    if os.path.isdir(place):
+        return _below(place)
+    site = load(place)
+    first = site.destinations[0]
+    there = f"sqlite:///{state_ledger(site_root(first))}" if isinstance(first, Remote) else _below(first.root)
+    return site.ledger_url or there
+
+
+def dest_ledger(dest: str) -> str:
+    """The ledger of a DEST of `archive`; its directory is made."""
+    return _state(dest) if is_remote(dest) else home(dest)
+
+
+def _state(dest: str) -> str:
+    """The ledger of a remote destination, which is kept here; its directory is made."""
+    path = state_ledger(dest)
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    except OSError as error:
+        raise OperatorFault(f"cannot make {shown(os.path.dirname(path))}: {(error.strerror or '').lower()}") from error
+    return f"sqlite:///{path}"
 
 
 def upgrade(url: str) -> tuple[str | None, str]:

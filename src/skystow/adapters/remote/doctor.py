@@ -1,0 +1,58 @@
+"""What must be true of a remote end before anything is carried: said by `skystow check`, and before each rsync."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from skystow.adapters.remote.rsync import listed_checksums, own_version
+from skystow.adapters.remote.tree import RemoteTree
+from skystow.errors import OperatorFault, PlaceFault
+from skystow.ports import Finding, Stop
+
+OLDEST = (3, 1)
+
+
+def rsync_of(tree: RemoteTree, stop: Stop | None = None) -> str:
+    """The `rsync --version` of the remote end. Raises `UnfitPlace` where there is none, or an old one."""
+    own_version()
+    said = tree.link.facts(tree.place, stop)["rsync"]
+    if said is None:
+        raise tree.link.unfit(tree.place, "it has no rsync", "install rsync 3.1 or later there")
+    if listed_checksums(said)[0] < OLDEST:
+        raise tree.link.unfit(tree.place, "its rsync is too old", "install rsync 3.1 or later there", said)
+    return str(said)
+
+
+def look_over(tree: RemoteTree, *, reads: Sequence[str]) -> Iterator[Finding]:
+    """`reads`: the digests by which files are to be read back there."""
+    subject = f"remote {tree.place}"
+    try:
+        facts = tree.link.facts(tree.place)
+        version = ".".join(map(str, listed_checksums(rsync_of(tree))[0]))
+        python = ".".join(map(str, facts["python"]))
+        yield Finding(subject, True, f"{tree.link.host} answers: python {python}, rsync {version}, uid {facts['uid']}")
+        tree.proof()
+        yield Finding(f"{subject}, root", True, f"{tree} is a directory")
+    except (OperatorFault, PlaceFault) as fault:
+        yield Finding(subject, False, fault.message, fault.remedy)
+        return
+    for algorithm in reads:
+        if algorithm not in facts["algorithms"]:
+            text = f"{algorithm} is not to be had on {tree.link.host}: sha256 instead"
+            yield Finding(f"{subject}, digest", True, text, f"install python3-{algorithm} there for more speed")
+
+
+def tried(tree: RemoteTree, request: dict[str, object], mode: int) -> Iterator[Finding]:
+    """A probe file, really written, synced, linked and removed there."""
+    try:
+        found = tree.ask(request)
+    except OSError as error:
+        remedy = "let the user that we log in as write there"
+        yield Finding("permission", False, f"{tree} cannot be used: {error.strerror}", remedy)
+        return
+    yield Finding("permission", True, f"{tree} can be written to")
+    yield Finding("sync", True, f"a small file was synced in {found['sync_ms']:.1f} ms")
+    yield Finding("name", True, f"published by {found['by']}")
+    remedy = "" if found["mode"] == mode else "configure another directory mode"
+    text = f"directories become {found['mode']:04o}, wanted {mode:04o}"
+    yield Finding("directory mode", found["mode"] == mode, text, remedy)

@@ -1,0 +1,389 @@
+"""The store at a remote end that has ssh, rsync and python3 alone: rsync pushes, the helper does the rest.
+
+The order is that of the local store, and so are the staging area and the names in it. The line that makes a file
+visible is `os.link` in `helper.give_name`; the lines that make it survive a power cut are in `helper.make_durable`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from skystow.adapters.blame import Side, blame
+from skystow.adapters.digests import digest_file_by, hasher
+from skystow.adapters.remote import doctor
+from skystow.adapters.remote.rsync import LONGEST, Line, Run, Tuning, agreed_checksum
+from skystow.adapters.remote.tree import RemoteTree, wire
+from skystow.adapters.staging import HOME, StoreOptions
+from skystow.adapters.tree import LocalTree, fingerprint, held
+from skystow.errors import (
+    BadName,
+    Changed,
+    ClaimLost,
+    ConfigError,
+    DigestMismatch,
+    FileFault,
+    NameTaken,
+    OperatorFault,
+    PlaceFault,
+    Stopped,
+    UnfitPlace,
+    Unreadable,
+)
+from skystow.model.records import Digest, Fingerprint, path_bytes, shown
+from skystow.model.transfer import Work
+from skystow.ports import Finding, Room, Staged, Stop, Tree
+
+LARGE = 64 * 2**20
+CHUNK, PAUSE = 500, 0.5
+FALLBACK = "sha256"
+"""What every python3 has."""
+_TOKEN = re.compile(r"[0-9a-f]{1,128}")
+
+Outcome = tuple[Work, Staged | FileFault]
+
+
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """What the helper read back of a staged file."""
+
+    inode: int
+    proof: Mapping[str, str]
+
+
+@dataclass
+class _Batch:
+    """What one rsync is to carry; `into` is where to, below the remote root."""
+
+    origin: LocalTree
+    top: bytes
+    token: str
+    names: dict[bytes, tuple[Work, Fingerprint]]
+    part: str = ""
+    into: str = ""
+    landed: list[Line] = field(default_factory=list)
+
+
+class RemoteStore:
+    """The `Store` port. `origins` are the local trees that `Work.source.place` may name. Safe to share between threads.
+
+    A digest that the remote python lacks falls to sha256, unless a source claims that very digest: then the source is
+    read here too. `streams` share the `bwlimit` of `options`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tree: RemoteTree,
+        origins: Mapping[str, LocalTree],
+        options: StoreOptions,
+        *,
+        streams: int = 1,
+        large: int = LARGE,
+    ) -> None:
+        hasher(options.algorithm)
+        self.name, self.options, self.max_group = name, options, 500
+        self.tree: Tree = tree
+        self._tree, self._origins, self._large = tree, origins, large
+        self._bwlimit = options.bwlimit / streams if options.bwlimit else None
+        self._handles = itertools.count(1)
+        self._live: dict[int, _Landed] = {}
+
+    # staging
+
+    def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[Outcome]:
+        if stop.is_set():
+            raise Stopped("stopped before a batch")
+        rounds: dict[tuple[str, str, int], _Batch] = {}
+        alone: list[_Batch] = []
+        for place in dict.fromkeys(work.source.place for work in works):
+            self._origin(place).forget()
+        for work in works:
+            try:
+                batch = self._sorted(work, rounds)
+            except FileFault as fault:
+                yield work, fault
+            else:
+                alone += [batch] if batch else []
+        for batch in (*rounds.values(), *alone):
+            yield from self._carry(batch, stop)
+
+    def _origin(self, place: str) -> LocalTree:
+        try:
+            return self._origins[place]
+        except KeyError:
+            raise ConfigError(f"{self.name} takes nothing from {place!r}") from None
+
+    def _sorted(self, work: Work, rounds: dict[tuple[str, str, int], _Batch]) -> _Batch | None:
+        """Put it into a batch; a large file is one of its own. Raises `FileFault`."""
+        held(work.target)
+        raw = path_bytes(work.source.path)
+        if len(raw) > LONGEST or len(path_bytes(work.target)) > LONGEST:
+            raise BadName(f"{shown(work.source.path.name)}: its path is too long for rsync")
+        origin = self._origin(work.source.place)
+        fd, found = origin.open_file(work.source.path)
+        os.close(fd)
+        if found.st_size >= self._large:
+            above, name = held(work.source.path)
+            what = f"{origin.place}\0{work.source.path}\0{found.st_size}\0{found.st_mtime_ns}"
+            key = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+            top = os.path.join(origin.root, above)
+            return _Batch(origin, top, work.token, {name: (work, fingerprint(found))}, key)
+        for turn in itertools.count():
+            batch = rounds.setdefault((origin.place, work.token, turn), _Batch(origin, origin.root, work.token, {}))
+            if raw not in batch.names:  # a source that two works have goes twice
+                batch.names[raw] = (work, fingerprint(found))
+                break
+        return None
+
+    def _carry(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
+        whole = False
+        try:
+            run = self._run(batch, stop)
+            due = time.monotonic() + PAUSE
+            for lines in run.lines(stop):
+                batch.landed += lines
+                if len(batch.landed) >= CHUNK or (batch.landed and time.monotonic() >= due):
+                    yield from self._take(batch, stop)
+                    due = time.monotonic() + PAUSE
+            while batch.landed:
+                before = len(batch.landed)
+                yield from self._take(batch, stop)
+                if len(batch.landed) == before:
+                    break
+            fault = run.fault(self._tree.link.host, remote=self.name, receiver=self.name)
+            if fault is not None:
+                raise fault
+            yield from self._absent(batch, run.errors)
+            whole = True
+        finally:
+            if batch.into and self._tree.link.up:
+                with suppress(PlaceFault, OperatorFault, OSError):  # else the sweep of dead claims finds it
+                    request = {"op": "landed", "token": batch.token, "into": batch.into, "whole": whole}
+                    self._tree.ask(request)
+
+    def _run(self, batch: _Batch, stop: Stop) -> Run:
+        checksum = agreed_checksum(doctor.rsync_of(self._tree, stop), xxh128_reads_back="xxh128" in self._known(stop))
+        if batch.part:
+            [name] = batch.names
+            request = {"op": "part", "token": batch.token, "key": batch.part, "name": wire(name)}
+            found = self._staging(request, stop)
+        else:
+            found = self._staging({"op": "area", "token": batch.token}, stop)
+        batch.into, root = found["into"], found["root"].encode("latin-1")
+        into = root + b"/" + batch.into.encode("latin-1")
+        basis = into.rpartition(b"/")[0] + b"/basis" if batch.part else None
+        tuning = Tuning(self._tree.link.host.timeout, self._bwlimit, checksum)
+        size = sum(before.size or 0 for _, before in batch.names.values())
+        shell = self._tree.link.shell(self.name, stop)
+        return Run(batch.top, b"remote:" + into, list(batch.names), size, shell=shell, tuning=tuning, basis=basis)
+
+    def _take(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
+        """Let the helper read back and rename what rsync says it has sent; what is not there yet waits."""
+        lines, batch.landed = batch.landed, []
+        items = []
+        for line in lines:
+            algorithms = {self._algorithm(batch.names[line.name][0], stop)}
+            algorithms |= {line.digest.algorithm} if line.digest else set()
+            items.append([wire(line.name), batch.names[line.name][0].id, sorted(algorithms)])
+        request = {"op": "land", "token": batch.token, "into": batch.into, "items": items}
+        for line, answer in zip(lines, self._staging(request, stop), strict=True):
+            if answer == errno.ENOENT:
+                batch.landed.append(line)
+                continue
+            work, before = batch.names.pop(line.name)
+            if isinstance(answer, int):
+                raise blame(OSError(answer, os.strerror(answer)), Side.STAGING, shown(work.target), place=self.name)
+            staged = self._hold(work, before, answer)
+            fault = self._judge(batch.origin, work, before, line, answer)
+            if fault is not None:
+                self.drop([staged])
+            yield work, fault or staged
+
+    def _judge(
+        self, origin: LocalTree, work: Work, before: Fingerprint, line: Line, answer: Sequence[Any]
+    ) -> FileFault | None:
+        proof, size, _ = answer
+        after = origin.look(work.source.path)
+        if after is None or fingerprint(after) != before or size != before.size:
+            return Changed(f"{shown(work.source.path)}: changed while it was copied")
+        read = line.digest
+        if read is not None and proof[read.algorithm] != read.hex:
+            landed = Digest(read.algorithm, proof[read.algorithm])
+            return DigestMismatch(
+                f"{shown(work.source.path)}: {landed} landed in {self.name}, {read} was read from the source",
+                remedy="nothing was published; if it stays so, look at the disk there",
+            )
+        return None
+
+    def _absent(self, batch: _Batch, said: str) -> Iterator[Outcome]:
+        last = shown(said.strip().splitlines()[0]) if said.strip() else "and rsync does not say why"
+        for work, before in batch.names.values():
+            fault: FileFault = Unreadable(f"{shown(work.source.path)}: did not arrive ({last})")
+            try:
+                fd, found = batch.origin.open_file(work.source.path)
+                os.close(fd)
+                if fingerprint(found) != before:
+                    fault = Changed(f"{shown(work.source.path)}: changed while it was copied")
+            except FileFault as its:
+                fault = its
+            yield work, fault
+
+    def _hold(self, work: Work, before: Fingerprint, answer: Sequence[Any]) -> Staged:
+        proof, size, inode = answer
+        handle = next(self._handles)
+        self._live[handle] = _Landed(inode, proof)
+        return Staged(work, None, size, before, handle)
+
+    # proof
+
+    def _known(self, stop: Stop | None) -> Sequence[str]:
+        found: Sequence[str] = self._tree.link.facts(self.name, stop)["algorithms"]
+        return found
+
+    def _algorithm(self, work: Work, stop: Stop | None) -> str:
+        wanted = work.claimed.algorithm if work.claimed else self.options.algorithm
+        return wanted if wanted in self._known(stop) else FALLBACK
+
+    def prove(self, staged: Staged, algorithm: str, *, stop: Stop) -> Digest:
+        """What the helper read back when the file landed, in its own inode, in an area that only we can enter."""
+        if staged.adopted:
+            return self._tree.digest(staged.work.target, algorithm, stop=stop)
+        proof = self._live[staged.handle].proof
+        if algorithm in proof:
+            return Digest(algorithm, proof[algorithm])
+        if algorithm in self._known(stop):
+            [again] = self._staging(
+                {"op": "redigest", "token": staged.work.token, "number": staged.work.id, "algorithms": [algorithm]},
+                stop,
+            )
+            return Digest(algorithm, again)
+        if staged.work.claimed is None:
+            return Digest(FALLBACK, proof[FALLBACK])
+        return self._through_the_source(staged, algorithm, proof[FALLBACK], stop)
+
+    def _through_the_source(self, staged: Staged, algorithm: str, landed: str, stop: Stop) -> Digest:
+        """The other end cannot compute it: what landed is, by sha256, what we read here, and that has this digest."""
+        work = staged.work
+        origin = self._origin(work.source.place)
+        fd, found = origin.open_file(work.source.path)
+        try:
+            wanted, same = digest_file_by(fd, found.st_size, (algorithm, FALLBACK), stop)
+        except OSError as error:
+            raise origin.fault(error, work.source.path) from error
+        finally:
+            os.close(fd)
+        if same.hex != landed:
+            raise DigestMismatch(
+                f"{shown(work.source.path)}: sha256:{landed} landed in {self.name}, {same} is at the source",
+                remedy="nothing was published; did the source change?",
+            )
+        return wanted
+
+    def seal(self, group: Sequence[Staged]) -> None:
+        options = self.options
+        for token, some in _by_token(group).items():
+            items = [
+                [wire(staged.work.target), None]
+                if staged.adopted
+                else [staged.work.id, staged.source.mtime_ns if options.keep_mtime else None]
+                for staged in some
+            ]
+            request = {"op": "seal", "token": token, "items": items, "mode": options.file_mode, "sync": options.sync}
+            self._staging({**request, "owner": options.owner, "group": options.group})
+
+    # the final name
+
+    def publish(self, staged: Staged) -> None:
+        if staged.adopted:
+            return
+        work, options = staged.work, self.options
+        what = shown(work.target)
+        if held(work.target)[0].split(b"/", 1)[0] == HOME or path_bytes(work.target) == HOME:
+            raise BadName(f"{what}: {HOME.decode()} is skystow's own")
+        items = [[work.id, self._live[staged.handle].inode, wire(work.target)]]
+        request = {"op": "publish", "token": work.token, "items": items, "mode": options.directory_mode}
+        [answer] = self._staging({**request, "owner": options.owner, "group": options.group})
+        if answer == "swept":
+            raise ClaimLost(f"{what}: its staging area was swept")
+        if answer == errno.EEXIST:
+            raise NameTaken(f"{what}: the name is taken")
+        if answer == errno.EOPNOTSUPP:
+            raise UnfitPlace(f"{self.name}: neither hard links nor renameat2(RENAME_NOREPLACE) work in {self._tree}")
+        if answer:
+            raise blame(OSError(answer, os.strerror(answer)), Side.PUBLISH, what, place=self.name)
+
+    def sync(self, group: Sequence[Staged]) -> None:
+        if group:
+            paths = [wire(staged.work.target) for staged in group]
+            self._staging({"op": "sync", "paths": paths, "sync": self.options.sync})
+
+    # afterwards
+
+    def drop(self, group: Sequence[Staged]) -> None:
+        """Where the connection is gone, what is staged stays until the sweep of dead claims."""
+        ours = [staged for staged in group if self._live.pop(staged.handle, None) is not None]
+        for token, some in _by_token(ours).items():
+            if self._tree.link.up:
+                numbers = [staged.work.id for staged in some if not staged.adopted]
+                with suppress(PlaceFault, OperatorFault):
+                    self._staging({"op": "drop", "token": token, "numbers": numbers})
+
+    def adopt(self, work: Work) -> Staged | None:
+        try:
+            found = self._tree.look(work.target)
+        except FileFault:  # it cannot be told what stands there: a person must look
+            return None
+        if found is None:
+            return None
+        handle = next(self._handles)
+        self._live[handle] = _Landed(found.st_ino, {})
+        return Staged(work, None, found.st_size, work.fingerprint, handle, adopted=True)
+
+    def tokens(self) -> Sequence[str]:
+        found: Sequence[str] = self._staging({"op": "tokens"})
+        return found
+
+    def sweep(self, token: str) -> None:
+        if not _TOKEN.fullmatch(token):
+            raise BadName(f"{token!r} is not the token of a claim")
+        self._staging({"op": "sweep", "token": token})
+
+    def room(self) -> Room:
+        total, free = self._staging({"op": "room"})
+        return Room(total=total, free=free, spare=int(free - self.options.min_free * total))
+
+    def check(self, upstream: Tree | None) -> Iterator[Finding]:
+        if isinstance(upstream, LocalTree):
+            upstream.directory(b"")  # raises where the source is not there
+        findings = list(doctor.look_over(self._tree, reads=(self.options.algorithm,)))
+        yield from findings
+        if not all(finding.ok for finding in findings):
+            return
+        request = {"op": "trial", "token": secrets.token_hex(16), "mode": self.options.directory_mode}
+        yield from doctor.tried(self._tree, request, self.options.directory_mode)
+        room = self.room()
+        text = f"{room.free / max(1, room.total):.1%} of {self._tree} is free"
+        yield Finding("space", room.spare > 0, text, "" if room.spare > 0 else "free some space or lower min_free")
+
+    def _staging(self, request: Mapping[str, Any], stop: Stop | None = None) -> Any:
+        try:
+            return self._tree.ask(request, stop)
+        except OSError as error:
+            raise blame(error, Side.STAGING, f"{self._tree}", place=self.name) from error
+
+
+def _by_token(group: Sequence[Staged]) -> dict[str, list[Staged]]:
+    found: dict[str, list[Staged]] = {}
+    for staged in group:
+        found.setdefault(staged.work.token, []).append(staged)
+    return found

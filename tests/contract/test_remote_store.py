@@ -1,0 +1,93 @@
+"""The store's contract over ssh, both ways, and names that a shell or rsync could misread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+from tests.contract.remote_kit import RemoteDepot
+from tests.sshd import Sshd, sshd
+
+from skystow.adapters.remote.ssh import Link
+from skystow.model.records import path_text
+from skystow.testing.store_contract import StoreContract, finish, stage, work_for
+
+ODD = [
+    "#comment",
+    ";comment",
+    ":colon",
+    "-rf",
+    "--delete",
+    "host:path",
+    "a\\#012b",
+    "tab\tand\rreturn",
+    "$(reboot)`id`;&|<>",
+    path_text(b"\xff\xfe\x80"),
+    "y" * 255,
+    "trailing ",
+    ".hidden",
+    "a/./b".replace("/./", "/.x/"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("sshd") / "it") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def link(server: Sshd) -> Iterator[Link]:
+    one = Link(server.host())
+    yield one
+    one.close()
+
+
+class Remote(StoreContract):
+    def test_odd_names_go_together_in_one_batch(self, depot: RemoteDepot) -> None:
+        for name in ODD:
+            depot.put(PurePosixPath(name), name.encode("utf-8", "surrogateescape"))
+        finish(depot.store, stage(depot.store, *map(work_for, ODD)))
+        for name in ODD:
+            assert depot.read(PurePosixPath(name)) == name.encode("utf-8", "surrogateescape")
+        assert depot.store.tokens() == []
+
+    def test_one_source_for_two_names(self, depot: RemoteDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        finish(depot.store, stage(depot.store, work_for("a", "b"), work_for("a", "c")))
+        assert (depot.read(PurePosixPath("b")), depot.read(PurePosixPath("c"))) == (b"light", b"light")
+        assert (depot.target / "b").stat().st_nlink == 1
+
+    def test_modes(self, depot: RemoteDepot) -> None:
+        depot.put(PurePosixPath("a/b/c"), b"light")
+        finish(depot.store, stage(depot.store, work_for("a/b/c")))
+        assert (depot.target / "a/b/c").stat().st_mode == 0o100444
+        assert [(depot.target / name).stat().st_mode for name in ("a", "a/b")] == [0o42775, 0o42775]
+        assert (depot.target / ".skystow/staging").stat().st_mode == 0o40700
+
+
+class TestPull(Remote):
+    @pytest.fixture
+    def depot(self, tmp_path: Path, link: Link) -> RemoteDepot:
+        return RemoteDepot(tmp_path, link, pull=True)
+
+
+class TestPullAlone(StoreContract):
+    """Every file is a large one."""
+
+    @pytest.fixture
+    def depot(self, tmp_path: Path, link: Link) -> RemoteDepot:
+        return RemoteDepot(tmp_path, link, pull=True, large=0)
+
+
+class TestPush(Remote):
+    @pytest.fixture
+    def depot(self, tmp_path: Path, link: Link) -> RemoteDepot:
+        return RemoteDepot(tmp_path, link, pull=False)
+
+
+class TestPushAlone(StoreContract):
+    @pytest.fixture
+    def depot(self, tmp_path: Path, link: Link) -> RemoteDepot:
+        return RemoteDepot(tmp_path, link, pull=False, large=0)
