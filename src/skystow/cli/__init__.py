@@ -254,7 +254,7 @@ def dead_letters_list(place: Place, ledger: LedgerUrl = None, json: Json = False
 @letters_app.command("replay")
 def dead_letters_replay(
     place: Place,
-    numbers: Annotated[list[int] | None, typer.Argument(metavar="[NUMBER]...", help="As `list` shows them.")] = None,
+    numbers: Annotated[list[int] | None, typer.Argument(metavar="NUMBER", help="As `list` shows them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     ledger: LedgerUrl = None,
     json: Json = False,

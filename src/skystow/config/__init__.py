@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -90,7 +90,7 @@ def _told(errors: list[ErrorDetails], document: Document) -> Iterator[Problem]:
                 around = f" in {_named(place)}" if place else ""
                 missing.append(((*place, key), Problem(document.line(place), f"{key!r} is missing{around}")))
             case "union_tag_not_found":
-                text = f"'kind' is missing in {where}: {' or '.join(kinds(str(error['loc'][0])))}"
+                text = f"'kind' is missing in {where}: {_or(kinds(str(error['loc'][0])))}"
                 missing.append(((*place, "kind"), Problem(document.line(place), text)))
             case "union_tag_invalid":
                 kind = value.get("kind") if isinstance(value, dict) else value
@@ -149,3 +149,9 @@ def _culprit(value: object) -> str:
         return "a list" if isinstance(value, list) else "a mapping"
     text = shown(repr(value))
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _or(words: Sequence[str]) -> str:
+    """a, b or c"""
+    *rest, last = words
+    return f"{', '.join(rest)} or {last}" if rest else last
