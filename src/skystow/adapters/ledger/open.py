@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from skystow.adapters.ledger import servers, sqlite
 from skystow.adapters.ledger.database import Database, connect
-from skystow.adapters.ledger.schema import HEAD, metadata
+from skystow.adapters.ledger.schema import HEAD, metadata, workers
 from skystow.errors import LedgerUnusable, SchemaMismatch
 from skystow.ports import Clock
 
@@ -26,7 +26,7 @@ def open_database(url: str, clock: Clock) -> Database:
     """
     with _opened(url, clock) as database:
         version = _version(database)
-        if version is None:
+        if version is None or (version < HEAD and _never_used(database)):
             migrate(database)
         elif version < HEAD:
             raise SchemaMismatch(
@@ -81,6 +81,15 @@ def _version(database: Database) -> str | None:
     raise LedgerUnusable(
         "this database holds tables, but no ledger of skystow", remedy="name another one; it was not touched"
     )
+
+
+def _never_used(database: Database) -> bool:
+    """Whether its maker was killed between two versions, each of which MariaDB and MySQL commit by itself: then nobody
+    has written to it, and the first thing that anybody writes is who he is."""
+    if database.engine.dialect.name not in ("mysql", "mariadb"):
+        return False
+    with database.reading() as connection:
+        return connection.execute(sa.select(workers.c.id).limit(1)).first() is None
 
 
 def _half_made(connection: sa.Connection, tables: set[str]) -> bool:

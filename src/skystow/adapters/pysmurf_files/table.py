@@ -183,10 +183,11 @@ class FilesTable:
                 after = page[-1]
 
     def rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[Mapping[str, Any]]:
-        """Their values as the driver gives them: no type is taken for granted."""
-        number = _column("id")
+        """The values of those that still wait (who was told meanwhile has the path of his copy), as the driver gives
+        them: no type is taken for granted."""
+        number, copied = _column("id"), _column("copied")
         query = sa.select(*map(_column, columns)).select_from(sa.table(self.name))
-        query = query.where(number.in_(ids)).order_by(number)
+        query = query.where(number.in_(ids), sa.or_(copied.is_(None), copied == 0)).order_by(number)
         with self.reading() as connection:
             return [row._asdict() for row in connection.execute(query)]
 
