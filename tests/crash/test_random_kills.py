@@ -26,7 +26,7 @@ def test_thirty_random_kills(tmp_path: Path) -> None:
             seen_growing.add(len(made.visible()))
         said = made.finish()
     assert seen == []
-    assert hits >= KILLS * 2 // 3, "so early did it end"
+    assert hits >= KILLS // 2, "too often it had ended before"
     assert len(seen_growing) > 3, "it was killed in the midst of things"
     assert (said["files"], said["failed"]) == (2_000, 0)
     made.assert_whole()
