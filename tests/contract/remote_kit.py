@@ -6,11 +6,11 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote.pull import PullStore
 from skystow.adapters.remote.push import RemoteStore
 from skystow.adapters.remote.ssh import Link
 from skystow.adapters.remote.tree import RemoteTree
-from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.model.records import path_bytes
 from skystow.ports import Staged, Store

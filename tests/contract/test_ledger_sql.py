@@ -386,16 +386,14 @@ class TestPlans:
     @pytest.mark.parametrize("name", ["ANYTHING", "CANDIDATES", "EXPIRED", "WAKE", "NEXT"])
     def test_the_index_is_used(self, ledger: SqlLedger, name: str) -> None:
         plan = self.plan(ledger._database, getattr(queue, name))
-        searched = [line for line in plan if "transfers" in line]
-        assert searched
+        assert (searched := [line for line in plan if "transfers" in line])
         assert all("ix_transfers_queue (source=? AND destination=? AND state=?" in line for line in searched)
         assert not any("SCAN" in line or "TEMP B-TREE" in line for line in plan), plan
 
     def plan(self, database: Database, statement: sa.Executable) -> list[str]:
         assert isinstance(statement, sa.ClauseElement)
-        values = {"whence": "camera", "whither": "archive", "now": 1, "most": 10}
         compiled = statement.compile(dialect=database.engine.dialect)
-        named = {**compiled.params, **values}
+        named = {**compiled.params, "whence": "camera", "whither": "archive", "now": 1, "most": 10}
         names: list[str] = vars(compiled)["positiontup"]
         ordered = tuple(0 if isinstance(named[key], State) else named[key] for key in names)
         with database.reading() as connection:

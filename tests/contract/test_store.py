@@ -14,8 +14,8 @@ import pytest
 
 from skystow.adapters.hardlink import HardlinkStore
 from skystow.adapters.memory import MemoryStore, MemoryTree
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.posix import PosixStore
-from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.errors import Changed, ConfigError, Conflict, NameTaken, NoSpace, Stopped, UnfitPlace, Unreadable
 from skystow.ports import Staged
@@ -278,7 +278,7 @@ UNREADABLE = """
 import os, sys
 from pathlib import PurePosixPath
 from skystow.adapters.posix import PosixStore
-from skystow.adapters.staging import StoreOptions
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.errors import BadName, ReadOnly, Unreadable
 from skystow.testing.store_contract import Flag, fault_of, finish, stage, work_for

@@ -12,7 +12,7 @@ PRELUDE = """
 import os, sys
 from pathlib import Path, PurePosixPath
 from skystow.adapters.posix import PosixStore
-from skystow.adapters.staging import StoreOptions
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.errors import NoSpace, ReadOnly, UnfitPlace, Unreachable
 from skystow.testing.store_contract import Flag, finish, stage, work_for

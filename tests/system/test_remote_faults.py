@@ -13,12 +13,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote.ssh import Link
 from skystow.adapters.remote.tree import RemoteTree
-from skystow.adapters.staging import StoreOptions
 from skystow.errors import (
     Changed,
-    ConfigError,
     Missing,
     NotAFile,
     OperatorFault,
@@ -28,7 +27,7 @@ from skystow.errors import (
     Unreachable,
     Unreadable,
 )
-from skystow.model.remote import RemoteHost, is_remote, remote_end
+from skystow.model.remote import RemoteHost
 from skystow.ports import Staged
 from skystow.testing.store_contract import CLAIM, OTHER_CLAIM, Flag, finish, stage, work_for
 from tests.contract.remote_kit import RemoteDepot
@@ -98,23 +97,6 @@ def test_nobody_there(server: Sshd, connect: Callable[[RemoteHost], Link], tmp_p
 def test_a_name_that_does_not_resolve(connect: Callable[[RemoteHost], Link], tmp_path: Path) -> None:
     fault = refusal(connect(RemoteHost("no-such-host.invalid", config_file="/dev/null", timeout=5)), tmp_path)
     assert isinstance(fault, Unreachable)
-
-
-@pytest.mark.parametrize("host", ["-oProxyCommand=touch x", "a b", "", "a\nb", "a@b", "h/x"])
-def test_a_host_that_ssh_could_misread(host: str) -> None:
-    with pytest.raises(ConfigError):
-        RemoteHost(host)
-    with pytest.raises(ConfigError):
-        RemoteHost("fine", user=host)
-
-
-def test_ends_are_told_apart() -> None:
-    assert remote_end("me@far:/data/a:b") == (RemoteHost("far", user="me"), "/data/a:b")
-    assert remote_end("[::1]:/x") == (RemoteHost("::1"), "/x")
-    assert remote_end("far:") == (RemoteHost("far"), ".")
-    assert not any(map(is_remote, ("/a:b", "./a:b", "a/b:c", "plain", "a/me@far:/x")))
-    with pytest.raises(ConfigError):
-        remote_end("-oProxyCommand=x:/y")
 
 
 # ── what answers ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from skystow.adapters import probe
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file
-from skystow.adapters.staging import LocalStore, StoreOptions
+from skystow.adapters.options import StoreOptions
+from skystow.adapters.staging import LocalStore
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
 from skystow.errors import (
     DigestMismatch,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.copying import CopyingStore
 from skystow.adapters.digests import BLOCK, Hasher, hasher
-from skystow.adapters.staging import StoreOptions
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.syscalls import allocate
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
 from skystow.errors import Changed, Conflict, FileFault, NameTaken, NoSpace, Stopped

@@ -9,17 +9,14 @@ in `_make_durable`. Nothing in this module removes or overwrites a final name.
 from __future__ import annotations
 
 import errno
-import grp
 import os
-import pwd
 import re
 import stat as stat_bits
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from skystow.adapters import probe
 from skystow.adapters.blame import Side, blame
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.syscalls import rename_noreplace, syncfs, syncs_whole
 from skystow.adapters.tree import Directory, LocalTree, held, raise_open_files
 from skystow.errors import BadName, ClaimLost, ConfigError, FileFault, NameTaken, Stopped, UnfitPlace
@@ -35,38 +32,6 @@ _MANY = 16
 _LARGEST = 2**63 - 1
 _ENTER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How a local store writes. `min_free` is a fraction of the file system, `bwlimit` bytes per second, shared by
-    all streams of the store (None: no limit); `owner` and `group` are names or numbers (None: as the system does)."""
-
-    file_mode: int = 0o444
-    directory_mode: int = 0o2775
-    owner: str | int | None = None
-    group: str | int | None = None
-    min_free: float = 0.05
-    sync: Literal["auto", "fsync", "syncfs"] = "auto"
-    bwlimit: float | None = None
-    algorithm: str = "blake3"
-    keep_mtime: bool = True
-
-    def owner_id(self) -> int:
-        """-1: leave it. Raises `ConfigError`."""
-        return _number(self.owner, "user", lambda name: pwd.getpwnam(name).pw_uid)
-
-    def group_id(self) -> int:
-        return _number(self.group, "group", lambda name: grp.getgrnam(name).gr_gid)
-
-
-def _number(given: str | int | None, kind: str, look_up: Callable[[str], int]) -> int:
-    if given is None or isinstance(given, int):
-        return -1 if given is None else given
-    try:
-        return int(given) if given.isdecimal() else look_up(given)
-    except KeyError:
-        raise ConfigError(f"no {kind} is named {given!r}") from None
 
 
 class LocalStore:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from skystow.adapters.hardlink import HardlinkStore
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.posix import PosixStore
-from skystow.adapters.staging import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.errors import BadName, ClaimLost, NameTaken, NotAFile, Stopped, Unreachable
 from skystow.model.records import path_bytes

@@ -188,7 +188,7 @@ def build_archive(source: str, dest: str, options: ArchiveOptions) -> Iterator[H
     """`skystow archive SOURCE DEST`. DEST is made where it is missing (its parents are not).
     Raises `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.clock import SystemClock
-    from skystow.adapters.staging import StoreOptions
+    from skystow.adapters.options import StoreOptions
 
     refuse_places(source, dest)
     clock, name, ends = SystemClock(), source_name(source), Ends()

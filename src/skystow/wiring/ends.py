@@ -24,9 +24,9 @@ from skystow.service.pump import Lane
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectoryOptions, DirectorySource
+    from skystow.adapters.options import StoreOptions
     from skystow.adapters.remote.ssh import Link
     from skystow.adapters.remote.tree import RemoteTree
-    from skystow.adapters.staging import StoreOptions
     from skystow.adapters.tree import LocalTree
 
     AnyTree = LocalTree | RemoteTree
@@ -155,7 +155,7 @@ def _store(
     config: Posix | Remote | HardLink, ends: Ends, trees: Mapping[str, AnyTree], origins: Mapping[str, AnyTree]
 ) -> Store:
     from skystow.adapters.hardlink import HardlinkStore
-    from skystow.adapters.staging import StoreOptions
+    from skystow.adapters.options import StoreOptions
     from skystow.adapters.tree import LocalTree
 
     tree = trees[config.name]

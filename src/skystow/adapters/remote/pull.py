@@ -22,10 +22,11 @@ from pathlib import PurePosixPath
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.copying import CopyingStore
 from skystow.adapters.digests import digest_file_by, hasher
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote import doctor
 from skystow.adapters.remote.rsync import LONGEST, Line, Run, Tuning, agreed_checksum
 from skystow.adapters.remote.tree import Look, RemoteTree
-from skystow.adapters.staging import HOME, STAGING, StoreOptions, empty, make_private
+from skystow.adapters.staging import HOME, STAGING, empty, make_private
 from skystow.adapters.tree import Directory, LocalTree, held
 from skystow.errors import BadName, Changed, ConfigError, DigestMismatch, FileFault, NotAFile, Stopped, Unreadable
 from skystow.model.records import Digest, path_bytes, shown

@@ -20,10 +20,11 @@ from typing import Any
 
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file_by, hasher
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote import doctor
 from skystow.adapters.remote.rsync import LONGEST, Line, Run, Tuning, agreed_checksum
 from skystow.adapters.remote.tree import RemoteTree, wire
-from skystow.adapters.staging import HOME, StoreOptions
+from skystow.adapters.staging import HOME
 from skystow.adapters.tree import LocalTree, fingerprint, held
 from skystow.errors import (
     BadName,
