@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from skystow.errors import FileFault
+from skystow.errors import ClaimLost, FileFault
 from skystow.model.records import Arrival, DeadLetter, Digest, Fingerprint, Health, Notice, Skipped, Worker
 from skystow.model.transfer import JOURNAL, Destination, Receipt, Route, State, Step, Verdict, Work
 
@@ -115,9 +115,10 @@ class Store(Protocol):
         """Read-only, owner, times; and the content durable. After this a power cut loses no byte of them."""
         ...
 
-    def publish(self, staged: Staged) -> None:
-        """Give it its final name, atomically; never overwrites. Done already by the same inode: no error.
-        Raises `NameTaken`, `BadName`, `PlaceFault`."""
+    def publish(self, group: Sequence[Staged]) -> Iterator[tuple[Staged, FileFault | ClaimLost | None]]:
+        """Give each its final name, atomically; never overwrites. None: it has it (by the same inode already: none is
+        needed; adopted: it stands there). Else what is wrong with this one: `NameTaken`, `BadName`, `ClaimLost`, ….
+        Raises `PlaceFault` and `OperatorFault`; what was not yielded may have its name by then, or not."""
         ...
 
     def sync(self, group: Sequence[Staged]) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from tests.contract.remote_kit import RemoteDepot
 from tests.sshd import Sshd, sshd
 
+from skystow.adapters.remote.session import Session
 from skystow.adapters.remote.ssh import Link
+from skystow.errors import BadName
 from skystow.model.records import path_text
-from skystow.testing.store_contract import StoreContract, finish, stage, work_for
+from skystow.ports import Stop
+from skystow.testing.store_contract import StoreContract, finish, publish, stage, work_for
 
 ODD = [
     "#comment",
@@ -85,6 +89,32 @@ class TestPush(Remote):
     @pytest.fixture
     def depot(self, tmp_path: Path, link: Link) -> RemoteDepot:
         return RemoteDepot(tmp_path, link, pull=False)
+
+    def test_a_group_is_named_in_one_exchange(self, depot: RemoteDepot, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = [f"d{i % 7}/{i}" for i in range(60)]
+        for name in names:
+            depot.put(PurePosixPath(name), b"light")
+        group = stage(depot.store, *map(work_for, names))
+        asked: list[str] = []
+        call = Session.call
+
+        def told(session: Session, request: dict[str, Any], stop: Stop | None) -> dict[str, Any]:
+            asked.append(request["op"])
+            return call(session, request, stop)
+
+        monkeypatch.setattr(Session, "call", told)
+        publish(depot.store, *group)
+        assert asked == ["publish"]
+        depot.store.sync(group)
+        depot.store.drop(group)
+        assert {depot.read(PurePosixPath(name)) for name in names} == {b"light"}
+
+    def test_skystow_s_own_directory_takes_no_files(self, depot: RemoteDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        group = stage(depot.store, work_for("a", ".skystow/ledger.db"), work_for("a", "b"))
+        assert [type(fault) for _, fault in depot.store.publish(group)] == [BadName, type(None)]
+        depot.store.drop(group)
+        assert not (depot.target / ".skystow/ledger.db").exists()
 
 
 class TestPushAlone(StoreContract):

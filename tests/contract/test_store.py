@@ -27,6 +27,7 @@ from skystow.testing.store_contract import (
     Flag,
     StoreContract,
     finish,
+    publish,
     stage,
     work_for,
 )
@@ -142,7 +143,7 @@ class TestPosix(LocalStoreContract):
         os.link(depot.source / "a", depot.target / "a")
         [staged] = stage(depot.store, work_for("a"))
         with pytest.raises(Conflict, match="source file itself"):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
 
     def test_what_stands_there_and_cannot_be_read_is_one_file_s_fault(
@@ -181,15 +182,15 @@ class TestPosix(LocalStoreContract):
         monkeypatch.setattr(os, "link", refuse)
         depot.put(PurePosixPath("a"), b"light")
         [staged] = stage(depot.store, work_for("a"))
-        depot.store.publish(staged)
-        depot.store.publish(staged)
+        publish(depot.store, staged)
+        publish(depot.store, staged)
         depot.store.sync([staged])
         depot.store.drop([staged])
         assert depot.read(PurePosixPath("a")) == b"light"
         depot.occupy(PurePosixPath("b"), b"older")
         [staged] = stage(depot.store, work_for("a", "b"))
         with pytest.raises(NameTaken):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         assert depot.read(PurePosixPath("b")) == b"older"
         depot.store.drop([staged])
         assert all(finding.ok for finding in depot.store.check(None) if finding.subject == "name")
@@ -205,7 +206,7 @@ class TestPosix(LocalStoreContract):
         depot.put(PurePosixPath("a"), b"light")
         [staged] = stage(depot.store, work_for("a"))
         with pytest.raises(UnfitPlace):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
         assert depot.visible() == set()
 
@@ -281,7 +282,7 @@ from skystow.adapters.posix import PosixStore
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.errors import BadName, ReadOnly, Unreadable
-from skystow.testing.store_contract import Flag, fault_of, finish, stage, work_for
+from skystow.testing.store_contract import Flag, fault_of, finish, publish, stage, work_for
 
 base = sys.argv[1]
 store = PosixStore("store", LocalTree(base + "/target", place="store"),
@@ -302,7 +303,7 @@ os.chmod(base + "/target", 0o555)
 os.chmod(base + "/target/there", 0o555)
 for staged, kind in zip(group, (ReadOnly, ReadOnly, BadName), strict=True):
     try:
-        store.publish(staged)
+        publish(store, staged)
     except kind as refused:
         print(refused)
     else:

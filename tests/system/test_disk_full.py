@@ -15,7 +15,7 @@ from skystow.adapters.posix import PosixStore
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.tree import LocalTree
 from skystow.errors import NoSpace, ReadOnly, UnfitPlace, Unreachable
-from skystow.testing.store_contract import Flag, finish, stage, work_for
+from skystow.testing.store_contract import Flag, finish, publish, stage, work_for
 
 disk, source = Path(sys.argv[1]), Path(sys.argv[2])
 sync = sys.argv[3]
@@ -62,7 +62,7 @@ try:
 except OSError:
     pass
 try:
-    store.publish(staged[0])
+    publish(store, staged[0])
 except NoSpace:
     pass
 else:
@@ -70,7 +70,7 @@ else:
 assert not any(name.endswith("/a") for name in visible())
 for i in range(n):
     (disk / f"filler{i}").unlink()
-store.publish(staged[0])
+publish(store, staged[0])
 store.sync(staged)
 store.drop(staged)
 assert (disk / "d/e/f/a").read_bytes() == b"light"
@@ -115,7 +115,7 @@ assert os.system("mount -t tmpfs none " + str(disk / "sub")) == 0
 (source / "a").write_bytes(b"light")
 staged = stage(store, work_for("a", "sub/a"))
 try:
-    store.publish(staged[0])
+    publish(store, staged[0])
 except UnfitPlace as unfit:
     assert "another device" in str(unfit)
 else:

@@ -55,10 +55,10 @@ class PosixStore(CopyingStore):
         buffer = memoryview(bytearray(BLOCK))
         yield from self.one_by_one(works, lambda work: self._copy(work, buffer, stop), stop)
 
-    def publish(self, staged: Staged) -> None:
+    def give_name(self, staged: Staged) -> None:
         """A name that is taken by the source's own inode is no copy of it, though every digest agrees."""
         try:
-            super().publish(staged)
+            super().give_name(staged)
         except NameTaken:
             if self._is_the_source(staged.work):
                 raise Conflict(

@@ -126,9 +126,19 @@ class LocalStore:
 
     # the final name
 
-    def publish(self, staged: Staged) -> None:
-        if staged.adopted:
-            return
+    def publish(self, group: Sequence[Staged]) -> Iterator[tuple[Staged, FileFault | ClaimLost | None]]:
+        for staged in group:
+            outcome: FileFault | ClaimLost | None = None
+            try:
+                if not staged.adopted:
+                    self.give_name(staged)
+            except (FileFault, ClaimLost) as fault:
+                outcome = fault
+            yield staged, outcome
+            del outcome  # its traceback holds this frame until garbage is collected
+
+    def give_name(self, staged: Staged) -> None:
+        """`publish` for one. Raises `NameTaken`, `BadName`, `ClaimLost`, `PlaceFault`, `UnfitPlace`."""
         work = staged.work
         try:
             parent, name = held(work.target)

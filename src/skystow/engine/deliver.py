@@ -210,7 +210,8 @@ class _Delivery:
             try:
                 self.store.seal(group)
                 ours = self.ledger.promise(receipts, seconds=LEASE)
-                verdicts = {s.work: self._publish(s, receipts[s.work]) for s in group if s.work in ours}
+                named = self.store.publish([s for s in group if s.work in ours])
+                verdicts = {s.work: self._named(s, receipts[s.work], fault) for s, fault in named}
                 # A verdict of Delivered is worth nothing before its directory is synced: only then is it kept.
                 self.store.sync([s for s in group if isinstance(verdicts.get(s.work), Delivered)])
                 for work, verdict in verdicts.items():
@@ -222,18 +223,20 @@ class _Delivery:
                 self.store.drop(group)
         self._settle()
 
-    def _publish(self, staged: Staged, receipt: Receipt) -> Verdict:
-        try:
-            try:
-                if not staged.adopted:
-                    self.store.publish(staged)
-            except NameTaken as taken:
-                return self._clash(staged.work, receipt, taken)
-        except FileFault as fault:
-            return self._judged(staged.work, fault)
-        except ClaimLost:
+    def _named(self, staged: Staged, receipt: Receipt, fault: FileFault | ClaimLost | None) -> Verdict:
+        """What it means for a file how the store gave it its final name."""
+        if fault is None:
+            return Delivered(receipt)
+        if isinstance(fault, ClaimLost):
             return Held(None)
-        return Delivered(receipt)
+        try:
+            return (
+                self._clash(staged.work, receipt, fault)
+                if isinstance(fault, NameTaken)
+                else self._judged(staged.work, fault)
+            )
+        except FileFault as its:
+            return self._judged(staged.work, its)
 
     def _clash(self, work: Work, receipt: Receipt, taken: NameTaken) -> Verdict:
         """The final name is taken. The same content: done. Other content: a conflict, never overwritten."""

@@ -27,6 +27,7 @@ from skystow.testing.store_contract import (
     StoreContract,
     fault_of,
     finish,
+    publish,
     stage,
     work_for,
 )
@@ -102,7 +103,7 @@ class LocalStoreContract(StoreContract):
         (depot.target / "a").symlink_to("nowhere")
         [staged] = stage(depot.store, work_for("a"))
         with pytest.raises(NameTaken):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
         assert depot.store.adopt(staged.work) is None
         assert os.readlink(depot.target / "a") == "nowhere"
@@ -116,7 +117,7 @@ class LocalStoreContract(StoreContract):
         depot.put(PurePosixPath("a"), b"light")
         [staged] = stage(depot.store, work_for("a", "out/a"))
         with pytest.raises(BadName):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
         assert isinstance(fault_of(depot.store, work_for("out/secret", "b")), NotAFile)
         assert [entry.name for entry in outside.iterdir()] == ["secret"]
@@ -151,14 +152,14 @@ class LocalStoreContract(StoreContract):
         for target in (".skystow", ".skystow/ledger.db", ".skystow/staging/beef/1"):
             [staged] = stage(depot.store, work_for("a", target))
             with pytest.raises(BadName):
-                depot.store.publish(staged)
+                publish(depot.store, staged)
             depot.store.drop([staged])
 
     def test_a_name_that_is_too_long_is_one_file_s_fault(self, depot: LocalDepot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         [staged] = stage(depot.store, work_for("a", "x" * 256))
         with pytest.raises(BadName):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
 
     def test_a_path_longer_than_the_system_takes(self, depot: LocalDepot) -> None:
@@ -213,7 +214,7 @@ class LocalStoreContract(StoreContract):
         depot.store.sweep(CLAIM)
         group = stage(depot.store, work_for("b"))  # the same claim goes on, in a new area
         with pytest.raises(ClaimLost):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged, *group])
         assert depot.visible() == set()
 
@@ -269,11 +270,11 @@ class LocalStoreContract(StoreContract):
     def test_a_directory_removed_meanwhile_is_made_again(self, depot: LocalDepot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         first, second = stage(depot.store, work_for("a", "d/1"), work_for("a", "d/2"))
-        depot.store.publish(first)
+        publish(depot.store, first)
         shutil.rmtree(depot.target / "d")
         with pytest.raises(Unreachable):
-            depot.store.publish(second)
-        depot.store.publish(second)
+            publish(depot.store, second)
+        publish(depot.store, second)
         assert depot.visible() >= {"d", "d/2"}
         depot.store.drop([first, second])
 
@@ -294,7 +295,7 @@ class LocalStoreContract(StoreContract):
         group = stage(depot.store, work_for("1", "a/b/c/1"), work_for("2", "a/2"))
         depot.store.seal(group)
         for staged in group:
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         monkeypatch.setattr(os, "fsync", told)
         depot.store.sync(group)
         assert sorted(synced) == [".", "a", "a/b", "a/b/c"]

@@ -123,15 +123,20 @@ def fault_of(store: Store, work: Work) -> FileFault:
     return outcome
 
 
+def publish(store: Store, *group: Staged) -> None:
+    """Give them their final names; raises what is wrong with the first that does not get it."""
+    for _, fault in store.publish(group):
+        if fault is not None:
+            raise fault
+
+
 def finish(store: Store, group: Sequence[Staged]) -> None:
     """From staged to archived, in the engine's order."""
     for staged in group:
         proven = store.prove(staged, staged.digest.algorithm if staged.digest else "blake3", stop=Flag())
         assert staged.digest in (None, proven)
     store.seal(group)
-    for staged in group:
-        if not staged.adopted:
-            store.publish(staged)
+    publish(store, *group)
     store.sync(group)
     store.drop(group)
 
@@ -189,8 +194,8 @@ class StoreContract:
     def test_publishing_twice_is_publishing_once(self, depot: Depot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         [staged] = stage(depot.store, work_for("a"))
-        depot.store.publish(staged)
-        depot.store.publish(staged)
+        publish(depot.store, staged)
+        publish(depot.store, staged)
         depot.store.drop([staged])
         depot.store.drop([staged])
         assert depot.read(PurePosixPath("a")) == b"light"
@@ -200,16 +205,31 @@ class StoreContract:
         depot.occupy(PurePosixPath("a"), b"older")
         [staged] = stage(depot.store, work_for("a"))
         with pytest.raises(NameTaken):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
         assert depot.read(PurePosixPath("a")) == b"older"
+
+    def test_each_of_a_group_has_an_outcome_of_its_own(self, depot: Depot) -> None:
+        for name in "abcd":
+            depot.put(PurePosixPath(name), name.encode())
+        depot.occupy(PurePosixPath("b"), b"older")
+        finish(depot.store, stage(depot.store, work_for("d")))
+        there = depot.store.adopt(work_for("d"))
+        assert there is not None
+        group = [*stage(depot.store, *map(work_for, "abc")), there]
+        outcomes = list(depot.store.publish(group))
+        assert sorted(map(id, group)) == sorted(id(staged) for staged, _ in outcomes)
+        assert {str(staged.work.target): type(fault) for staged, fault in outcomes if fault} == {"b": NameTaken}
+        depot.store.sync([staged for staged, fault in outcomes if fault is None])
+        depot.store.drop(group)
+        assert [depot.read(PurePosixPath(name)) for name in "abcd"] == [b"a", b"older", b"c", b"d"]
 
     def test_a_directory_in_the_way_is_left_alone(self, depot: Depot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         depot.occupy(PurePosixPath("a/inside"), b"older")
         [staged] = stage(depot.store, work_for("a"))
         with pytest.raises(NameTaken):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
         assert depot.read(PurePosixPath("a/inside")) == b"older"
 
@@ -229,7 +249,7 @@ class StoreContract:
         depot.store.sweep(CLAIM)
         assert depot.store.tokens() == []
         with pytest.raises((ClaimLost, PlaceFault)):
-            depot.store.publish(staged)
+            publish(depot.store, staged)
         depot.store.drop([staged])
         assert depot.read(PurePosixPath("a")) is None
 

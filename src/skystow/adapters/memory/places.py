@@ -12,7 +12,7 @@ from itertools import count, islice
 from pathlib import PurePosixPath
 
 from skystow.adapters.digests import hasher
-from skystow.errors import BadName, Changed, FileFault, Missing, NameTaken, NotAFile, Stopped, Unreachable
+from skystow.errors import BadName, Changed, ClaimLost, FileFault, Missing, NameTaken, NotAFile, Stopped, Unreachable
 from skystow.model.records import Arrival, Digest, Fingerprint, Notice, Skipped, path_bytes, shown
 from skystow.model.transfer import Work
 from skystow.ports import Finding, Room, Staged, Stop, Tree
@@ -133,7 +133,17 @@ class MemoryStore:
         for staged in group:
             self.fault("seal", staged.work.target)
 
-    def publish(self, staged: Staged) -> None:
+    def publish(self, group: Sequence[Staged]) -> Iterator[tuple[Staged, FileFault | ClaimLost | None]]:
+        for staged in group:
+            try:
+                if not staged.adopted:
+                    self._name(staged)
+            except (FileFault, ClaimLost) as fault:
+                yield staged, fault
+            else:
+                yield staged, None
+
+    def _name(self, staged: Staged) -> None:
         path, landed = staged.work.target, self._landed(staged)
         self.fault("publish", path)
         self.files.present()

@@ -304,24 +304,39 @@ class RemoteStore:
 
     # the final name
 
-    def publish(self, staged: Staged) -> None:
-        if staged.adopted:
-            return
-        work, options = staged.work, self.options
-        what = shown(work.target)
-        if held(work.target)[0].split(b"/", 1)[0] == HOME or path_bytes(work.target) == HOME:
-            raise BadName(f"{what}: {HOME.decode()} is skystow's own")
-        items = [[work.id, self._live[staged.handle].inode, wire(work.target)]]
-        request = {"op": "publish", "token": work.token, "items": items, "mode": options.directory_mode}
-        [answer] = self._staging({**request, "owner": options.owner, "group": options.group})
-        if answer == "swept":
-            raise ClaimLost(f"{what}: its staging area was swept")
+    def publish(self, group: Sequence[Staged]) -> Iterator[tuple[Staged, FileFault | ClaimLost | None]]:
+        """All of a claim in one exchange."""
+        fresh: list[Staged] = []
+        for staged in group:
+            target = path_bytes(staged.work.target)
+            if staged.adopted:
+                yield staged, None
+            elif target.split(b"/", 1)[0] == HOME:
+                yield staged, BadName(f"{shown(staged.work.target)}: {HOME.decode()} is skystow's own")
+            else:
+                fresh.append(staged)
+        options = self.options
+        for token, some in _by_token(fresh).items():
+            items = [[each.work.id, self._live[each.handle].inode, wire(each.work.target)] for each in some]
+            request = {"op": "publish", "token": token, "items": items, "mode": options.directory_mode}
+            answers = self._staging({**request, "owner": options.owner, "group": options.group})
+            for staged, answer in zip(some, answers, strict=True):
+                yield staged, self._naming_fault(answer, shown(staged.work.target))
+
+    def _naming_fault(self, answer: int | str, what: str) -> FileFault | ClaimLost | None:
+        """What the helper's answer means for a file; raises what it means for the place."""
+        if answer == 0:
+            return None
+        if isinstance(answer, str):
+            return ClaimLost(f"{what}: its staging area was swept")
         if answer == errno.EEXIST:
-            raise NameTaken(f"{what}: the name is taken")
+            return NameTaken(f"{what}: the name is taken")
         if answer == errno.EOPNOTSUPP:
             raise UnfitPlace(f"{self.name}: neither hard links nor renameat2(RENAME_NOREPLACE) work in {self._tree}")
-        if answer:
-            raise blame(OSError(answer, os.strerror(answer)), Side.PUBLISH, what, place=self.name)
+        fault = blame(OSError(answer, os.strerror(answer)), Side.PUBLISH, what, place=self.name)
+        if not isinstance(fault, FileFault):
+            raise fault
+        return fault
 
     def sync(self, group: Sequence[Staged]) -> None:
         if group:
