@@ -23,6 +23,7 @@ The line that knows says whose fault it is, by the class that it raises; what fo
     │   ├── LedgerUnusable      not a ledger, damaged, or on a network file system
     │   ├── SchemaMismatch      a ledger of another version of skystow
     │   └── UnfitPlace          links or syncs do not work there, or another device
+    ├── Refused             a command that is unlawful now, or cannot be obeyed: nothing has changed
     ├── ClaimLost           the lease ran out and another worker has the file: drop it, say nothing
     └── Stopped             somebody asked us to stop: put everything back
 """
@@ -138,6 +139,16 @@ class SchemaMismatch(LedgerUnusable):
 
 class UnfitPlace(OperatorFault):
     code = "unfit"
+
+
+class Refused(SkystowError):
+    """An unlawful command, or one that could not be obeyed; no state has changed. `number` is SAL's errorCode."""
+
+    code = "refused"
+
+    def __init__(self, message: str, *, number: int = 0, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.number = number
 
 
 class ClaimLost(SkystowError):

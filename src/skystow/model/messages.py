@@ -1,0 +1,530 @@
+"""What the components of the image door say to each other, and what their hands report to them.
+
+The fields are those of the originals' messages (CCArchiver 3.1, forwarder 2.3, OODS 5.0), by Python's names; the
+wire's names and types are an adapter's business. What we add (size, checksum) is optional: originals do not send it.
+`reply_to` is an address, where the answer goes.
+
+Each message knows its `key`, the exposure that it is about ("" for none), and can be packed into plain JSON values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+from skystow.errors import BadName
+from skystow.model.records import Digest, shown
+
+_OBSID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_NUMBERED = re.compile(r"[A-Z]{2}_[A-Z]_(\d{8})_(\d{1,9})")
+
+
+def lawful_obsid(text: str) -> str:
+    """An image's name as it may become part of file names. Raises `BadName`."""
+    if not _OBSID.fullmatch(text) or ".." in text:
+        raise BadName(f"‘{shown(text)}’ is no name of an image")
+    return text
+
+
+def day_and_number(obsid: str) -> tuple[int, int] | None:
+    """`CC_O_20210304_000001` → (20210304, 1); None where the name does not say."""
+    found = _NUMBERED.fullmatch(obsid)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of all. `key_field` names the field that holds the exposure's name."""
+
+    key_field: ClassVar[str] = ""
+
+    @property
+    def key(self) -> str:
+        return str(getattr(self, self.key_field)) if self.key_field else ""
+
+
+class _OfImage(Message):
+    __slots__ = ()
+    key_field = "image_id"
+
+
+class _OfObsid(Message):
+    __slots__ = ()
+    key_field = "obsid"
+
+
+# ── events of the camera and of the header service ──────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class StartIntegration(_OfImage):
+    """`at` is the camera's own time. `image_date` YYYYMMDD, may be empty; `exposure_time` in seconds."""
+
+    image_id: str
+    at: datetime | None = None
+    image_index: int = 0
+    images_in_sequence: int = 1
+    image_date: str = ""
+    image_number: int = 0
+    exposure_time: float = 0.0
+    image_source: str = ""
+    image_controller: str = ""
+    detectors: tuple[str, ...] = ()
+    """`R22_S00` …; empty: all that the camera has."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndReadout(_OfImage):
+    image_id: str
+    at: datetime | None = None
+    image_index: int = 0
+    images_in_sequence: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LargeFileObjectAvailable(_OfImage):
+    """The header is there. `checksum` is md5, hexadecimal; `size` in bytes; empty or 0 where it is not said."""
+
+    image_id: str
+    url: str
+    size: int = 0
+    checksum: str = ""
+    generator: str = ""
+
+
+# ── messages between components ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck(Message):
+    """ARCHIVE_HEALTH_CHECK."""
+
+    ack_id: str
+    session_id: str
+    reply_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckAck(Message):
+    ack_id: str
+    session_id: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class Associated(Message):
+    """The Archiver has paired with a forwarder. `association_key`: what it keeps alive on the scoreboard."""
+
+    ack_id: str
+    association_key: str
+    reply_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssociatedAck(Message):
+    """`association_key`: what the forwarder keeps alive; `component` is not said by originals."""
+
+    ack_id: str
+    association_key: str
+    component: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewArchiveItem(_OfImage):
+    ack_id: str
+    job_num: int
+    session_id: str
+    image_id: str
+    reply_to: str
+    image_index: int = 0
+    images_in_sequence: int = 1
+    image_date: str = ""
+    exposure_time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NewArchiveItemAck(_OfImage):
+    """`target_dir` is absolute and ends with `/`."""
+
+    ack_id: str
+    job_num: int
+    session_id: str
+    image_id: str
+    target_dir: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class XferParams(_OfImage):
+    """CC_FWDR_XFER_PARAMS. `target_location` is `[user@host:]directory/`, `locations` are the camera's (`22/0`)."""
+
+    ack_id: str
+    job_num: int
+    session_id: str
+    image_id: str
+    device: str
+    target_location: str
+    locations: tuple[str, ...]
+    forwarder: str
+    reply_to: str
+    raft: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutEnded(_OfImage):
+    """CC_FWDR_END_READOUT."""
+
+    ack_id: str
+    job_num: int
+    session_id: str
+    image_id: str
+    reply_to: str
+    image_index: int = 0
+    images_in_sequence: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderReady(_OfImage):
+    """CC_FWDR_HEADER_READY. `checksum` is md5, hexadecimal; `size` in bytes; empty or 0 where it is not said."""
+
+    ack_id: str
+    image_id: str
+    url: str
+    reply_to: str
+    size: int = 0
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class XferParamsAck(_OfImage):
+    ack_id: str
+    image_id: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadoutEndedAck(_OfImage):
+    ack_id: str
+    image_id: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderReadyAck(_OfImage):
+    ack_id: str
+    image_id: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileTransferCompleted(_OfObsid):
+    """A file stands in staging under `filename` (absolute). `checksum_type` is one of `records.ALGORITHMS`."""
+
+    filename: str
+    obsid: str
+    raft: str
+    sensor: str
+    session_id: str
+    job_num: str
+    reply_to: str
+    size: int | None = None
+    checksum: str = ""
+    checksum_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTransferCompletedAck(_OfObsid):
+    filename: str
+    obsid: str
+    raft: str
+    sensor: str
+    session_id: str
+    job_num: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRetrieval(_OfObsid):
+    """IMAGE_RETRIEVAL_FOR_ARCHIVING. 0, 5610 header failed, 5611 pixels or format failed, 5612 not sent."""
+
+    obsid: str
+    raft: str
+    sensor: str
+    filename: str
+    status_code: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileIngestRequest(_OfObsid):
+    """`filename` is the absolute path of the link below the OODS directory."""
+
+    camera: str
+    archiver: str
+    obsid: str
+    raft: str
+    sensor: str
+    filename: str
+    reply_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInOODS(_OfObsid):
+    """`status_code` 0 ingested, 1 not ingested, 2 its metadata cannot be read. `description` names the file."""
+
+    camera: str
+    archiver: str
+    obsid: str
+    raft: str
+    sensor: str
+    filename: str
+    status_code: int
+    description: str
+
+
+# ── what hands report ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Message):
+    """Base of what a component's own hands tell it; never leaves the process."""
+
+
+class _ReportOfObsid(Report):
+    __slots__ = ()
+    key_field = "obsid"
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderFound(Report):
+    """Popped from the scoreboard's list: its host, its address on the bus, its presence key."""
+
+    name: str
+    address: str
+    presence_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoForwarder(Report):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence(Report):
+    """Whether a key is alive on the scoreboard."""
+
+    scoreboard_key: str
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded(Report):
+    """The bus or the scoreboard is away (`away`), or back."""
+
+    place: str
+    away: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DayMade(_ReportOfObsid):
+    obsid: str
+    directory: str
+    """Absolute, ends with `/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayRefused(_ReportOfObsid):
+    obsid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted(_ReportOfObsid):
+    """A staged file is checked, digested, and durable with its name. `path` is relative to staging; times in ns."""
+
+    obsid: str
+    filename: str
+    path: str
+    raft: str
+    sensor: str
+    size: int
+    digest: str
+    mtime_ns: int
+    inode: int
+    ctime_ns: int
+    swept: bool = False
+    """Found by a sweep: its message never came."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionRefused(_ReportOfObsid):
+    """`final`: it will never be adopted as it is; else looked at again. `gone`: nothing stands there."""
+
+    obsid: str
+    filename: str
+    reason: str
+    final: bool
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOff(_ReportOfObsid):
+    """A transfer of ours is DONE: `path` stands at `destination`, proven. `filename` is its absolute name there."""
+
+    obsid: str
+    path: str
+    destination: str
+    digest: str
+    size: int
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffFailed(_ReportOfObsid):
+    """A transfer of ours is QUARANTINED."""
+
+    obsid: str
+    path: str
+    destination: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped(_ReportOfObsid):
+    """A staged or local name of ours is gone, after proof."""
+
+    obsid: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFetched(_ReportOfObsid):
+    """`path`: where it was put, absolute."""
+
+    obsid: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFailed(_ReportOfObsid):
+    obsid: str
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled(_ReportOfObsid):
+    """One CCD's FITS file, durable in the work directory. `path` is relative to the directory of finished files."""
+
+    obsid: str
+    detector: str
+    path: str
+    size: int
+    digest: str
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblyFailed(_ReportOfObsid):
+    obsid: str
+    detector: str
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested(_ReportOfObsid):
+    """Registered; `obsid` is the request's. `already`: it was before."""
+
+    obsid: str
+    filename: str
+    raft: str
+    sensor: str
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IngestFailed(_ReportOfObsid):
+    """`status_code` 1 or 2, as in `ImageInOODS`; `moved_to`: where the bad file is now."""
+
+    obsid: str
+    filename: str
+    raft: str
+    sensor: str
+    status_code: int
+    reason: str
+    moved_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestWritten(_ReportOfObsid):
+    obsid: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp(_ReportOfObsid):
+    """A person says: archive this exposure, though it began while the component was disabled."""
+
+    obsid: str
+
+
+def _all(base: type[Message]) -> dict[str, type[Message]]:
+    found: dict[str, type[Message]] = {}
+    for each in base.__subclasses__():
+        found |= _all(each)
+        if not each.__name__.startswith("_") and each is not Report:
+            found[each.__name__] = each
+    return found
+
+
+KINDS: Mapping[str, type[Message]] = _all(Message)
+"""Every message by its name."""
+
+
+def packed(message: Message) -> tuple[str, dict[str, Any]]:
+    """Its kind, and its fields as JSON values."""
+    body: dict[str, Any] = {}
+    for each in fields(message):
+        value = getattr(message, each.name)
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        body[each.name] = list(value) if isinstance(value, tuple) else value
+    return type(message).__name__, body
+
+
+def unpacked(kind: str, body: Mapping[str, Any]) -> Message:
+    """The reverse of `packed`; a field of a later version that we do not know is left out.
+    Raises `BadName` for an unknown kind or a field that is missing."""
+    if (cls := KINDS.get(kind)) is None:
+        raise BadName(f"‘{shown(kind)}’ is no message that we know")
+    known: dict[str, Any] = {}
+    for each in fields(cls):
+        if each.name not in body:
+            continue
+        value = body[each.name]
+        if isinstance(value, list):
+            value = tuple(value)
+        elif value is not None and each.name == "at":
+            value = datetime.fromisoformat(value)
+        known[each.name] = value
+    try:
+        return cls(**known)
+    except TypeError as error:
+        raise BadName(f"{kind}: {error}") from error
+
+
+def digest_of(text: str) -> Digest:
+    """`sha256:…` as `Digest` writes itself."""
+    algorithm, _, digits = text.partition(":")
+    return Digest(algorithm, digits)
+
+
+def file_name(obsid: str, raft: str, sensor: str) -> PurePosixPath:
+    """`CC_O_20210304_000001-R22S00.fits`, as the forwarder names it."""
+    return PurePosixPath(f"{obsid}-R{raft}S{sensor}.fits")
