@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -56,3 +57,20 @@ def unpacked(kind: str, body: Mapping[str, Any]) -> Message:
         return cls(**known)
     except TypeError as error:
         raise BadName(f"{kind}: {error}") from error
+
+
+def written(message: Message) -> tuple[str, str]:
+    """Its kind, and its fields as one JSON text in ASCII: the same message is the same text."""
+    kind, body = packed(message)
+    return kind, json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+
+def read(kind: str, text: str) -> Message:
+    """The reverse of `written`. Raises `BadName` for whatever is no message of ours."""
+    try:
+        body = json.loads(text)
+        if not isinstance(body, dict):
+            raise BadName(f"{shown(kind)}: its body is no JSON object")
+        return unpacked(kind, body)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadName(f"{shown(kind)}: {error}") from error

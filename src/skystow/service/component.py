@@ -11,6 +11,7 @@ from enum import StrEnum
 from graphlib import TopologicalSorter
 
 from skystow.errors import PlaceFault, SkystowError
+from skystow.model.lifecycle import Summary
 from skystow.model.records import Worker
 from skystow.ports import Announcer, Clock, Ledger, Store
 from skystow.service.halt import Halt
@@ -18,6 +19,7 @@ from skystow.service.intake import Inlet, Intake
 from skystow.service.outbox import Outbox
 from skystow.service.pump import Lane, Pump
 from skystow.service.status import Progress
+from skystow.service.talk import Talk
 
 WAITED_FOR = 60.0
 """A single pass waits for retries that are due within this many seconds; for later ones it says: run again."""
@@ -47,8 +49,10 @@ class Component:
         announcers: Mapping[str, Announcer],
         worker_alive: Callable[[Worker], bool | None],
         progress: Progress,
+        talk: Talk | None = None,
     ) -> None:
-        self.ledger, self.clock, self.progress = ledger, clock, progress
+        """`talk`: who is commanded, and speaks with other components; sources are swept only while it is ENABLED."""
+        self.ledger, self.clock, self.progress, self.talk = ledger, clock, progress, talk
         self.inlets, self.announcers, self.worker_alive = inlets, announcers, worker_alive
         # Upstream first: whoever asks each in turn whether it has anything left then misses no file between two.
         flow = TopologicalSorter({lane.route.destination: [lane.route.source] for lane in lanes})
@@ -64,7 +68,7 @@ class Component:
         """
         work, pools = Halt(halt), self._pools()  # `work` ends our jobs; `halt` is the world's wish
         intakes = [
-            Intake(inlet, self.ledger, self.clock, self.progress, work, pools[inlet.source.name])
+            Intake(inlet, self.ledger, self.clock, self.progress, work, pools[inlet.source.name], self._enabled)
             for inlet in self.inlets
         ]
         pumps = [
@@ -78,6 +82,7 @@ class Component:
                 jobs += [self._keep_tidy(lane.store, pools[lane.store.name], work) for lane in self._one_per_store()]
                 jobs.append(self._keep_reclaiming(work))
                 jobs += [outbox.run() for outbox in self._outboxes(work)]
+                jobs += [self._converse(self.talk, work)] if self.talk is not None else []
                 tasks = sweeps + [group.create_task(_own(job, work)) for job in jobs]
                 ending = await self._until_the_end(work, sweeps, intakes, pumps, once, give_up_after)
                 work.set()
@@ -115,6 +120,14 @@ class Component:
                     return Ending.UNFINISHED
             await work.nap(0.25)
         return Ending.STOPPED
+
+    def _enabled(self) -> bool:
+        return self.talk is None or self.talk.state is Summary.ENABLED
+
+    async def _converse(self, talk: Talk, work: Halt) -> None:
+        """Until the component is told to exit, which ends all of it."""
+        await talk.run(work)
+        work.set()
 
     def _pools(self) -> dict[str, ThreadPoolExecutor]:
         """One pool for each place: a hung mount hangs nothing but its own pumps."""

@@ -18,6 +18,9 @@ from skystow.service.status import Progress
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 
+CLOSED = 1.0
+"""Seconds between two looks whether a component that is not ENABLED is so again."""
+
 SHARE = 4.0
 """After a sweep we wait at least this many times as long as it took: a busy huge tree is not swept all day."""
 
@@ -37,9 +40,17 @@ class Inlet:
 
 class Intake:
     def __init__(
-        self, inlet: Inlet, ledger: Ledger, clock: Clock, progress: Progress, halt: Halt, threads: Executor
+        self,
+        inlet: Inlet,
+        ledger: Ledger,
+        clock: Clock,
+        progress: Progress,
+        halt: Halt,
+        threads: Executor,
+        enabled: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.inlet, self.ledger, self.clock, self.progress = inlet, ledger, clock, progress
+        """`enabled`: whether the component is to take in anything just now."""
+        self.inlet, self.ledger, self.clock, self.progress, self.enabled = inlet, ledger, clock, progress, enabled
         self.halt, self.threads = halt, threads
         self.moved_at = clock.monotonic()
 
@@ -54,6 +65,9 @@ class Intake:
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
         places = {self.inlet.place or source.name}
         while not self.halt.is_set():
+            if not self.enabled():
+                await self.halt.nap(CLOSED)
+                continue
             swept_at = self.clock.monotonic()
             try:
                 await self._in_thread(self._sweep)

@@ -6,6 +6,8 @@ intake      admit                          queue      claim, renew, promise, rec
 verdicts    settle                         repair     what operators and audits write down
 inquiry     the windows                    events     the log, and the outboxes
 letters     dead letters; who the ledger is
+talks       the image door's conversations       mail       its bus
+board       its scoreboard                       frames     its OODS's table of files
 schema      the tables; `migrations` makes them
 """
 
@@ -17,7 +19,9 @@ from pathlib import PurePosixPath
 
 from skystow.adapters.ledger import events, inquiry, intake, letters, places, queue, repair, verdicts
 from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.mail import EmbeddedBus
 from skystow.adapters.ledger.open import open_database, upgrade
+from skystow.adapters.ledger.talks import SqlTalks
 from skystow.model.records import Arrival, DeadLetter, Health, Notice, Worker
 from skystow.model.transfer import (
     JOURNAL,
@@ -177,6 +181,16 @@ class SqlLedger:
 
     def places(self) -> Mapping[str, str]:
         return places.roots(self._database)
+
+    # the image door
+
+    @property
+    def talks(self) -> SqlTalks:
+        return SqlTalks(self._database)
+
+    @property
+    def bus(self) -> EmbeddedBus:
+        return EmbeddedBus(self._database)
 
     def close(self) -> None:
         self._database.close()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from skystow.adapters.ledger.database import Database, whole
-from skystow.adapters.ledger.schema import dead_letters, identity
+from skystow.adapters.ledger.schema import dead_letters, identity, parcels
 from skystow.adapters.ledger.values import chunks, moment, name_key, plain
 from skystow.model.records import DeadLetter
 
@@ -18,27 +18,36 @@ _KNOWN = sa.select(_L.name_key, _L.key).where(_OF_KEYS)
 _BURY = sa.insert(dead_letters)
 _SAY_ANEW = sa.update(dead_letters).where(_L.name_key == sa.bindparam("known")).values(reason=sa.bindparam("said"))
 _EXHUME = sa.delete(dead_letters).where(_OF_KEYS)
+_GIVE_AGAIN = sa.update(parcels).where(parcels.c.id.in_(sa.bindparam("ids", expanding=True))).values(unreadable=False)
+
+EMBEDDED = "embedded bus"
+"""Source of dead letters that are messages on the bus; no source of a site can have a name with a blank. The key is the
+parcel's number: what is exhumed is given out again."""
 
 
 @whole
 def bury(database: Database, letters: Sequence[DeadLetter]) -> int:
     """See `Ledger.bury`."""
-    named = {name_key(letter.source, letter.key): letter for letter in letters}
-    if not named:
+    if not letters:
         return 0
     with database.writing() as connection:
-        at = database.now(connection)
-        known = {row.name_key for some in chunks(named) for row in connection.execute(_KNOWN, {"keys": some})}
-        fresh = [
-            {"name_key": name, "source": each.source, "key": each.key, "at": at, "reason": plain(each.reason)}
-            for name, each in named.items()
-            if name not in known
-        ]
-        if fresh:
-            connection.execute(_BURY, fresh)
-        if known:
-            said = [{"known": name, "said": plain(named[name].reason)} for name in named if name in known]
-            connection.execute(_SAY_ANEW, said)
+        return inter(connection, letters, database.now(connection))
+
+
+def inter(connection: sa.Connection, letters: Sequence[DeadLetter], at: int) -> int:
+    """`bury`, in a transaction of somebody else."""
+    named = {name_key(letter.source, letter.key): letter for letter in letters}
+    known = {row.name_key for some in chunks(named) for row in connection.execute(_KNOWN, {"keys": some})}
+    fresh = [
+        {"name_key": name, "source": each.source, "key": each.key, "at": at, "reason": plain(each.reason)}
+        for name, each in named.items()
+        if name not in known
+    ]
+    if fresh:
+        connection.execute(_BURY, fresh)
+    if known:
+        said = [{"known": name, "said": plain(named[name].reason)} for name in named if name in known]
+        connection.execute(_SAY_ANEW, said)
     return len(fresh)
 
 
@@ -63,7 +72,10 @@ def page(database: Database, *, after: int, limit: int, source: str | None) -> l
 def exhume(database: Database, letters: Sequence[DeadLetter]) -> int:
     """See `Ledger.exhume`."""
     names = {name_key(letter.source, letter.key) for letter in letters}
+    messages = [int(letter.key) for letter in letters if letter.source == EMBEDDED]
     with database.writing() as connection:
+        for some in chunks(messages):
+            connection.execute(_GIVE_AGAIN, {"ids": some})
         return sum(connection.execute(_EXHUME, {"keys": some}).rowcount for some in chunks(names))
 
 

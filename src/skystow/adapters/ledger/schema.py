@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql
 
 from skystow.model.transfer import State
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this program reads and writes; the last one in `migrations/versions`."""
 
 FOREVER = 2**62
@@ -37,6 +37,8 @@ class Bytes(sa.LargeBinary):
 
 Hash = Bytes(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
 Name = sa.String(100).with_variant(mysql.VARCHAR(100, collation="utf8mb4_bin"), "mysql", "mariadb")
+Long = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+"""Text from outside, of any length: MySQL's TEXT ends at 64 KiB."""
 
 
 class StateCode(sa.TypeDecorator[State]):
@@ -194,4 +196,106 @@ identity = sa.Table(
     metadata,
     sa.Column("one", sa.SmallInteger, primary_key=True, autoincrement=False),  # always 1
     sa.Column("digits", sa.String(32), nullable=False),
+)
+
+# ── the image door ──────────────────────────────────────────────────────────────────────────────────────────────
+
+talks = sa.Table(
+    "talks",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("hash", Hash, nullable=False, unique=True),  # of (component, key)
+    sa.Column("component", Name, nullable=False),
+    sa.Column("key", Long, nullable=False),
+    sa.Column("began_at", sa.BigInteger, nullable=False),
+    sa.Column("closed_at", sa.BigInteger),
+    sa.Index("ix_talks_open", "component", "closed_at", "id"),
+)
+
+steps = sa.Table(
+    "steps",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("hash", Hash, nullable=False, unique=True),  # of (talk, kind, body)
+    sa.Column("talk_id", Id, sa.ForeignKey("talks.id"), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("body", Long, nullable=False),
+    sa.Index("ix_steps_talk", "talk_id", "id"),
+)
+
+parcels = sa.Table(
+    "parcels",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("address_hash", Hash, nullable=False),
+    sa.Column("address", Long, nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("body", Long, nullable=False),
+    sa.Column("sender", Name, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("unreadable", sa.Boolean, nullable=False),  # a dead letter tells of it
+    sa.Index("ix_parcels_address", "address_hash", "unreadable", "id"),
+    sqlite_autoincrement=True,  # a number is never given twice: who accepts an old one must not hit a new one
+)
+
+board = sa.Table(
+    "board",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("hash", Hash, nullable=False, unique=True),  # of (list or keys, key)
+    sa.Column("key", Long, nullable=False),
+    sa.Column("value", Long, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),  # null: on the list of forwarders, in the order of ids
+    sa.Index("ix_board_expiry", "expires_at", "id"),
+)
+
+kept = sa.Table(
+    "kept",
+    metadata,
+    sa.Column("component", Name, primary_key=True),
+    sa.Column("field", Name, primary_key=True),
+    sa.Column("value", Long, nullable=False),
+)
+
+milestones = sa.Table(
+    "milestones",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("hash", Hash, nullable=False, unique=True),  # of (obsid, detector, what), FAULT: and number and text
+    sa.Column("obsid_hash", Hash, nullable=False),
+    sa.Column("obsid", Long, nullable=False),
+    sa.Column("day_obs", sa.Integer, nullable=False),
+    sa.Column("detector", Long, nullable=False),
+    sa.Column("what", sa.String(16), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("text", Long, nullable=False),
+    sa.Index("ix_milestones_day", "day_obs", "id"),
+    sa.Index("ix_milestones_obsid", "obsid_hash", "id"),
+)
+
+frames = sa.Table(
+    "frames",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("path_hash", Hash, nullable=False, unique=True),
+    sa.Column("path", Bytes, nullable=False),
+    sa.Column("obsid_hash", Hash, nullable=False),
+    sa.Column("obsid", Long, nullable=False),
+    sa.Column("day_obs", sa.Integer, nullable=False),
+    sa.Column("seq_num", sa.BigInteger, nullable=False),
+    sa.Column("raft", Long, nullable=False),
+    sa.Column("sensor", Long, nullable=False),
+    sa.Column("filter", Long, nullable=False),
+    sa.Column("exposure_time", sa.Double),  # null: no number
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("algorithm", sa.String(16), nullable=False),
+    sa.Column("hex", sa.String(128), nullable=False),
+    sa.Column("ingested_at", sa.BigInteger, nullable=False),
+    sa.Column("expired_at", sa.BigInteger),
+    sa.Column("reason", sa.Text),  # why it expired
+    sa.Index("ix_frames_day", "day_obs", "id"),
+    sa.Index("ix_frames_obsid", "obsid_hash", "id"),
+    sa.Index("ix_frames_expirable", "expired_at", "ingested_at", "id"),
 )

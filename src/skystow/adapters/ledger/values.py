@@ -47,6 +47,15 @@ def file_key(archive: str, path: bytes) -> bytes:
     return hashlib.sha256(archive.encode() + b"\0" + path).digest()
 
 
+def hashed(*parts: str | int) -> bytes:
+    """What makes a row the same row: all parts, in this order. Any text will do, halves of UTF-16 pairs too."""
+    whole = hashlib.sha256()
+    for part in parts:
+        raw = str(part).encode("utf-8", "surrogatepass")
+        whole.update(b"%d:" % len(raw) + raw)
+    return whole.digest()
+
+
 def lookup(path: bytes) -> int:
     """A short hash to find bytes by; who finds must compare the bytes."""
     return int.from_bytes(hashlib.sha256(path).digest()[:8], "big", signed=True)

@@ -13,9 +13,9 @@ from alembic import op
 _MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
-def create_table(name: str, *parts: sa.schema.SchemaItem) -> None:
+def create_table(name: str, *parts: sa.schema.SchemaItem, **more: Any) -> None:
     if not _there().has_table(name):
-        op.create_table(name, *parts, **_MYSQL)
+        op.create_table(name, *parts, **_MYSQL, **more)
 
 
 def create_index(name: str, table: str, columns: list[str]) -> None:

@@ -1,0 +1,96 @@
+"""The embedded bus: messages are rows until they are accepted, so that components in one process or in several talk
+without a server. It is the outbox of conversations too: `post` writes in the transaction of what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.ledger import letters
+from skystow.adapters.ledger.database import Database, whole
+from skystow.adapters.ledger.schema import parcels
+from skystow.adapters.ledger.values import chunks, hashed, plain
+from skystow.errors import BadName
+from skystow.model.acts import Say
+from skystow.model.packing import read, written
+from skystow.model.records import DeadLetter, shown
+from skystow.ports.talk import Delivery
+
+_P = parcels.c
+_IDS = _P.id.in_(sa.bindparam("ids", expanding=True))
+WAITING = (
+    sa.select(_P.id, _P.address, _P.kind, _P.body, _P.sender)
+    .where(_P.address_hash == sa.bindparam("whither", type_=_P.address_hash.type), _P.unreadable == sa.false())
+    .order_by(_P.id)
+    .limit(sa.bindparam("most"))
+)
+_ACCEPT = sa.delete(parcels).where(_IDS)
+_SET_ASIDE = sa.update(parcels).where(_IDS).values(unreadable=True)
+
+
+class EmbeddedBus:
+    """See `skystow.ports.talk.Bus`. `sender` is who publishes here, for those who look at the table."""
+
+    def __init__(self, database: Database, sender: str = "") -> None:
+        self._database, self._sender = database, sender
+
+    def publish(self, says: Sequence[Say]) -> None:
+        if says:
+            _publish(self._database, self._sender, says)
+
+    def receive(self, address: str, *, limit: int) -> Sequence[Delivery]:
+        with self._database.reading() as connection:
+            rows = connection.execute(WAITING, {"whither": hashed(address), "most": limit}).all()
+        deliveries: list[Delivery] = []
+        spoiled: list[tuple[int, DeadLetter]] = []
+        for row in rows:
+            try:
+                deliveries.append(Delivery(row.id, read(row.kind, row.body)))
+            except BadName as error:
+                spoiled.append((row.id, _dead(row, error)))
+        if spoiled:
+            _set_aside(self._database, spoiled)
+        return deliveries
+
+    def accept(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            _accept(self._database, deliveries)
+
+
+def post(connection: sa.Connection, sender: str, says: Sequence[Say], at: int) -> None:
+    """Put messages on the bus in a transaction of somebody else."""
+    rows = []
+    for say in says:
+        kind, body = written(say.message)
+        common = {"address_hash": hashed(say.to), "address": plain(say.to), "sender": sender, "at": at}
+        rows.append(common | {"kind": kind, "body": body, "unreadable": False})
+    if rows:
+        connection.execute(sa.insert(parcels), rows)
+
+
+@whole
+def _publish(database: Database, sender: str, says: Sequence[Say]) -> None:
+    with database.writing() as connection:
+        post(connection, sender, says, database.now(connection))
+
+
+@whole
+def _accept(database: Database, deliveries: Sequence[Delivery]) -> None:
+    with database.writing() as connection:
+        for some in chunks(delivery.id for delivery in deliveries):
+            connection.execute(_ACCEPT, {"ids": some})
+
+
+@whole
+def _set_aside(database: Database, spoiled: Sequence[tuple[int, DeadLetter]]) -> None:
+    with database.writing() as connection:
+        letters.inter(connection, [letter for _, letter in spoiled], database.now(connection))
+        for some in chunks(number for number, _ in spoiled):
+            connection.execute(_SET_ASIDE, {"ids": some})
+
+
+def _dead(row: Any, error: BadName) -> DeadLetter:
+    said = f"to {shown(row.address)} from ‘{shown(row.sender)}’: {error}: {shown(row.body[:500])}"
+    return DeadLetter(letters.EMBEDDED, b"%d" % row.id, said)

@@ -1,0 +1,366 @@
+"""The host of a conversation: takes messages from the bus, makes what follows durable, then has it done.
+
+    receive   what the bus has for us, what our hands report, what became of our files
+    hear      the conversation answers with effects
+    commit    files admitted; then steps, messages, milestones, dead letters in one transaction
+    accept    only now the bus may forget what it gave us
+    act       hands, each kind in threads of its own; a place's fault means: the same act, later
+
+Every line may be killed: what was received comes again, and what was to be done the conversation asks for again when
+it is rebuilt from its steps. Where the ledger is away it is rebuilt too, so that it never knows more than the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from skystow.errors import FileFault, PlaceFault, Refused, Stopped
+from skystow.model.acts import Act, Admit, Become, Bury, Do, Effect, Mark, Note, Reply, Say, Tell
+from skystow.model.lifecycle import Summary, Verb
+from skystow.model.messages import Message
+from skystow.model.packing import packed
+from skystow.model.records import DeadLetter, Health, Notice
+from skystow.model.transfer import Destination
+from skystow.ports import Clock, Ledger
+from skystow.ports.talk import Bus, Conversation, Delivery, Hand, Talks
+from skystow.service.halt import Halt
+from skystow.service.status import Progress
+
+POLL = 0.25
+"""Seconds between two looks at the bus, where others than this process speak on it; our own words ring the bell."""
+
+BATCH = 500
+FIRST_REST, LONGEST_REST = 0.5, 30.0
+
+ANSWER = 30.0
+"""Seconds that a command, or whoever tells us of files, waits for the commit."""
+
+
+class Bells:
+    """Everybody in this process who waits for messages."""
+
+    def __init__(self) -> None:
+        self._halts: list[Halt] = []
+
+    def add(self, halt: Halt) -> None:
+        self._halts.append(halt)
+
+    def ring(self) -> None:
+        for halt in self._halts:
+            halt.ring()
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """A hand, and how many of its kind may be at work at once."""
+
+    hand: Hand
+    threads: int = 1
+
+
+Result = TypeVar("Result")
+
+Translate = Callable[[Notice], Message | None]
+"""What a notice of the spine means to a conversation (None: nothing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    messages: Sequence[Message]
+    done: Future[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    verb: Verb
+    done: Future[Summary]
+
+
+class Talk:
+    """One conversation at work. Also its `Announcer`: the spine's notices are told to it."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        *,
+        bus: Bus,
+        talks: Talks,
+        ledger: Ledger,
+        clock: Clock,
+        progress: Progress,
+        bells: Bells,
+        skills: Mapping[type, Skill],
+        destinations: Mapping[str, tuple[Destination, ...]],
+        translate: Translate,
+        tell: Callable[[Message], None],
+        poll: float = POLL,
+    ) -> None:
+        """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events."""
+        self.conversation, self.bus, self.talks, self.ledger = conversation, bus, talks, ledger
+        self.clock, self.progress, self.bells = clock, progress, bells
+        self.skills, self.destinations, self.translate, self.tell = skills, destinations, translate, tell
+        self.poll = poll
+        self.state = Summary.STANDBY
+        self.error: tuple[int, str] = (0, "")
+        self._inbox: deque[_Heard | _Command] = deque()
+        self._command: _Command | None = None
+        self._acts: set[asyncio.Task[None]] = set()
+        self._pools: dict[type, ThreadPoolExecutor] = {}
+        self._open = False
+        self._rest = FIRST_REST
+        self._lock = threading.Lock()
+        self._halt = Halt()
+
+    # ── from other threads ──────────────────────────────────────────────────────────────────────────────────────
+
+    def announce(self, notices: Sequence[Notice]) -> None:
+        """Returns when the conversation has written down what follows. Raises `PlaceFault` while it cannot."""
+        if messages := [message for notice in notices if (message := self.translate(notice)) is not None]:
+            self._wait(_Heard(messages, Future()))
+
+    def command(self, verb: Verb) -> Summary:
+        """Blocks until it is obeyed. Raises `Refused` with a sentence; then nothing has changed."""
+        command = _Command(verb, Future())
+        if not self._open:
+            raise Refused(f"{verb}: {self.conversation.name} does not run")
+        self._put(command)
+        try:
+            return command.done.result(ANSWER)
+        except TimeoutError:
+            raise Refused(f"{verb}: {self.conversation.name} did not answer within {ANSWER:.0f} s") from None
+
+    def hear(self, messages: Sequence[Message]) -> None:
+        """Something that a person, or a host, tells it. Returns when it is written down."""
+        self._wait(_Heard(messages, Future()))
+
+    def _wait(self, heard: _Heard) -> None:
+        if not self._open or heard.done is None:
+            raise PlaceFault(f"{self.conversation.name} does not run", place=self.conversation.name)
+        self._put(heard)
+        try:
+            heard.done.result(ANSWER)
+        except TimeoutError:
+            raise PlaceFault(f"{self.conversation.name} does not listen", place=self.conversation.name) from None
+
+    def _put(self, item: _Heard | _Command) -> None:
+        with self._lock:
+            self._inbox.append(item)
+        self._halt.ring()
+
+    # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, halt: Halt) -> None:
+        """Until `halt`, or until the conversation is OFFLINE."""
+        self._halt = halt
+        self.bells.add(halt)
+        # Threads of its own: whoever tells us of files waits in a thread of the loop for what we do in ours.
+        self._own = ThreadPoolExecutor(1, f"talk {self.conversation.name}")
+        self._pools = {kind: ThreadPoolExecutor(skill.threads, kind.__name__) for kind, skill in self.skills.items()}
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._keep_talking(halt, group)
+                for task in self._acts:
+                    task.cancel()
+        finally:
+            self._open = False
+            self._refuse(Stopped(f"{self.conversation.name} has ended"))
+            for pool in (self._own, *self._pools.values()):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _keep_talking(self, halt: Halt, group: asyncio.TaskGroup) -> None:
+        while not halt.is_set() and self.state is not Summary.OFFLINE:
+            try:
+                if not self._open:
+                    await self._in_thread(self._rebuild)
+                    self._open = True
+                busy = await self._round(group)
+                await self._well()
+            except PlaceFault as fault:
+                self._open = False
+                self._refuse(fault)
+                await self._rest_after(fault)
+                continue
+            if not busy:
+                await halt.nap(self._pause())
+
+    async def _in_thread(self, call: Callable[..., Result], *args: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._own, call, *args)
+
+    def _rebuild(self) -> None:
+        name = self.conversation.name
+        kept = self.talks.kept(name)
+        self.conversation.restore(self.talks.steps(name), kept)
+        self.state = getattr(self.conversation, "state", Summary.ENABLED)
+
+    async def _round(self, group: asyncio.TaskGroup) -> bool:
+        deliveries = await self._in_thread(self._receive)
+        with self._lock:
+            items = list(self._inbox)
+            self._inbox.clear()
+        now, effects = self.clock.now(), list[Effect]()
+        for delivery in deliveries:
+            try:
+                effects += self.conversation.hear(delivery.message, now)
+            except FileFault as fault:  # it cannot be used: written down, and never given again
+                effects.append(Bury(self._letter(delivery, fault)))
+        try:
+            for item in items:
+                effects += self._take(item)
+            effects += self.conversation.due(now)
+            if effects:
+                await self._in_thread(self._commit, effects)
+        except PlaceFault as fault:
+            for item in items:
+                if item.done is not None and not item.done.done():
+                    item.done.set_exception(fault)
+            raise
+        if deliveries:
+            await self._in_thread(self.bus.accept, deliveries)
+        for item in items:
+            if isinstance(item, _Heard) and item.done is not None:
+                item.done.set_result(None)
+        self._follow(effects, group)
+        return bool(deliveries or items)
+
+    def _receive(self) -> list[Delivery]:
+        talk = self.conversation
+        return [d for address in talk.addresses if talk.hears(address) for d in self.bus.receive(address, limit=BATCH)]
+
+    def _take(self, item: _Heard | _Command) -> Iterable[Effect]:
+        now = self.clock.now()
+        if isinstance(item, _Heard):
+            return [effect for message in item.messages for effect in self.conversation.hear(message, now)]
+        if self._command is not None:
+            item.done.set_exception(Refused(f"{item.verb}: {self._command.verb} is still under way"))
+            return []
+        try:
+            effects = self.conversation.command(item.verb, now)
+        except Refused as refused:
+            item.done.set_exception(refused)
+            return []
+        self._command = item
+        return effects
+
+    def _commit(self, effects: Sequence[Effect]) -> None:
+        """Files first: they are admitted idempotently, and a step that says so must not be there without them."""
+        by_source: dict[str, list[Admit]] = {}
+        for effect in effects:
+            if isinstance(effect, Admit):
+                by_source.setdefault(effect.arrival.source, []).append(effect)
+        for source, admits in by_source.items():
+            self.ledger.admit([each.arrival for each in admits], self.destinations[source])
+        name = self.conversation.name
+        notes = [each for each in effects if isinstance(each, Note)]
+        says = [each for each in effects if isinstance(each, Say)]
+        marks = [each for each in effects if isinstance(each, Mark)]
+        buries = [each for each in effects if isinstance(each, Bury)]
+        if notes or says or marks or buries:
+            self.talks.converse(name, notes=notes, says=says, marks=marks, buries=buries)
+        for each in effects:
+            if isinstance(each, Become):
+                self.talks.keep(name, {"state": each.state.name, "error": f"{each.number} {each.report}".strip()})
+        if says or by_source:
+            self.bells.ring()
+
+    def _follow(self, effects: Iterable[Effect], group: asyncio.TaskGroup) -> None:
+        for effect in effects:
+            match effect:
+                case Do(act):
+                    task = group.create_task(self._act(act))
+                    self._acts.add(task)
+                    task.add_done_callback(self._acts.discard)
+                case Tell(message):
+                    self.tell(message)
+                case Become(state, number, report):
+                    self.state, self.error = state, (number, report)
+                case Reply(refused, number):
+                    self._reply(refused, number)
+                case _:
+                    pass
+
+    def _reply(self, refused: str, number: int) -> None:
+        command, self._command = self._command, None
+        if command is None:
+            return
+        if refused:
+            command.done.set_exception(Refused(refused, number=number))
+        else:
+            command.done.set_result(self.state)
+
+    # ── hands ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _act(self, act: Act) -> None:
+        rest, halt, place = FIRST_REST, self._halt, ""
+        while not halt.is_set():
+            try:
+                reports = await asyncio.get_running_loop().run_in_executor(
+                    self._pools[type(act)], lambda: self.skills[type(act)].hand(act, stop=halt)
+                )
+            except PlaceFault as fault:
+                place = fault.place
+                await self._report(fault, rest)
+                await halt.sleep(rest)
+                rest = min(LONGEST_REST, rest * 2)
+                continue
+            except Stopped:
+                return
+            if place:
+                await self._report_well(place)
+            if reports:
+                self._put(_Heard(reports))
+            return
+
+    # ── what is away ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pause(self) -> float:
+        due = self.conversation.next_due()
+        return self.poll if due is None else min(self.poll, max(0.01, (due - self.clock.now()).total_seconds()))
+
+    async def _rest_after(self, fault: PlaceFault) -> None:
+        await self._report(fault, self._rest)
+        await self._halt.sleep(self._rest)
+        self._rest = min(LONGEST_REST, self._rest * 2)
+        for task in self._acts:  # a conversation that is rebuilt asks again for what it is owed
+            task.cancel()
+
+    async def _well(self) -> None:
+        if self._rest != FIRST_REST:
+            self._rest = FIRST_REST
+            for place in [health.place for health in self.progress.healths.values() if not health.well]:
+                if place in ("ledger", "bus"):
+                    await self._report_well(place)
+
+    async def _report(self, fault: PlaceFault, rest: float) -> None:
+        now = self.clock.now()
+        health = Health(fault.place, False, now, str(fault), now + timedelta(seconds=rest))
+        self.progress.report(health)
+        with contextlib.suppress(PlaceFault):  # the ledger itself may be what is away
+            await self._in_thread(self.ledger.report, health)
+
+    async def _report_well(self, place: str) -> None:
+        health = Health(place, True, self.clock.now())
+        self.progress.report(health)
+        with contextlib.suppress(PlaceFault):
+            await self._in_thread(self.ledger.report, health)
+
+    def _refuse(self, fault: PlaceFault | Stopped) -> None:
+        """Whoever waits for us is told; what hands reported is asked for again."""
+        with self._lock:
+            items, self._inbox = list(self._inbox), deque()
+        command, self._command = self._command, None
+        waiting = [item.done for item in items if item.done is not None] + ([command.done] if command else [])
+        for done in waiting:
+            if not done.done():
+                done.set_exception(fault)
+
+    def _letter(self, delivery: Delivery, fault: FileFault) -> DeadLetter:
+        kind, body = packed(delivery.message)
+        return DeadLetter(self.conversation.name, f"{kind} {sorted(body.items())}".encode(), f"{kind}: {fault}")
