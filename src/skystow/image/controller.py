@@ -1,0 +1,380 @@
+"""The Archive Controller: gives each exposure a directory, and sees every file through to its links.
+
+    NewArchiveItem         → the day's directory is made     → NewArchiveItemAck
+    FileTransferCompleted  → the file is adopted             → admitted: links to Data Backbone and OODS
+    links stand            → the OODS is asked to ingest     → FileTransferCompletedAck → the staged name goes
+
+Silence is the only refusal that the protocol has: whoever hears nothing asks again. What the Controller cannot do it
+tells the Archiver as a failed ingest, as the original did, and writes on the exposure's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+
+from skystow.image.standing import Standing
+from skystow.model.acts import (
+    Act,
+    Admit,
+    Adopt,
+    Bury,
+    Do,
+    DropStaged,
+    Effect,
+    MakeDay,
+    Mark,
+    Milestone,
+    Note,
+    Say,
+    SweepStaging,
+    WriteManifest,
+)
+from skystow.model.messages import (
+    FileIngestRequest,
+    FileTransferCompleted,
+    FileTransferCompletedAck,
+    HealthCheck,
+    HealthCheckAck,
+    ImageInOODS,
+    Message,
+    NewArchiveItem,
+    NewArchiveItemAck,
+    day_and_number,
+    digest_of,
+    lawful_obsid,
+)
+from skystow.model.records import Arrival, DeadLetter, Fingerprint
+from skystow.model.reports import (
+    Adopted,
+    AdoptionRefused,
+    DayMade,
+    DayRefused,
+    Dropped,
+    HandedOff,
+    HandoffFailed,
+    ManifestWritten,
+)
+
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=2), timedelta(minutes=2)
+
+KEPT_FOR = timedelta(days=7)
+"""An exposure that nothing happens to for so long is not waited for any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`links`: names of the destinations that files are linked into, with their roots; all are required.
+    `detectors`: those of a whole exposure (empty: nobody knows, and no manifest is written)."""
+
+    links: Mapping[str, str]
+    camera: str = "COMCAM"
+    archiver: str = "CCArchiver"
+    component: str = "ARCHIVE_CTRL"
+    source: str = "staging"
+    oods: str | None = "oods"
+    detectors: tuple[str, ...] = ()
+    sweep_every: timedelta = timedelta(minutes=10)
+    initial_state: str = "enabled"
+    archiver_address: str = "archiver"
+    oods_address: str = "oods"
+
+
+@dataclass(slots=True)
+class _File:
+    """One file of an exposure, by the name under which it was announced or found."""
+
+    announced: FileTransferCompleted | None = None
+    adopted: Adopted | None = None
+    links: dict[str, HandedOff] = field(default_factory=dict)
+    refused: str = ""
+    dropped: bool = False
+
+
+@dataclass(slots=True)
+class _Exposure:
+    items: list[NewArchiveItem] = field(default_factory=list)
+    """Not answered yet."""
+    directory: str = ""
+    files: dict[str, _File] = field(default_factory=dict)
+    manifest: bool = False
+    touched: datetime | None = None
+    last: Message | None = None
+
+
+class Controller(Standing):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("controller", "controller", initial_state=settings.initial_state)
+        self.settings = settings
+        self._forget()
+
+    def _forget(self) -> None:
+        self._exposures: dict[str, _Exposure] = {}
+        self._doing: set[Act] = set()
+        self._again: dict[Act, tuple[datetime, timedelta]] = {}
+        self._sweep_at: datetime | None = None
+
+    def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
+        super().restore(steps, kept)
+        self._forget()
+        for at, message in steps:
+            self.hear(message, at)
+        self._doing.clear()
+        self._again.clear()
+
+    # ── hearing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def hear(self, message: Message, now: datetime) -> list[Effect]:
+        if isinstance(message, HealthCheck):
+            answer = HealthCheckAck(message.ack_id, message.session_id, self.settings.component)
+            return [Say(message.reply_to, answer)]
+        if not message.key:
+            return []
+        exposure = self._exposures.setdefault(lawful_obsid(message.key), _Exposure())
+        effects = list(self._heard(exposure, message, now))
+        if any(isinstance(effect, Note) for effect in effects):
+            exposure.touched, exposure.last = now, message
+        effects += [Do(act) for act in self._owed(message.key, exposure, now)]
+        return self._closed(message, exposure, effects)
+
+    def _heard(self, exposure: _Exposure, message: Message, now: datetime) -> Iterator[Effect]:
+        match message:
+            case NewArchiveItem():
+                yield from self._item(exposure, message)
+            case DayMade():
+                yield from self._day_made(exposure, message)
+            case DayRefused(obsid, reason):
+                self._later(MakeDay(obsid, self._day(exposure, obsid, now)), now)
+                yield Mark(obsid, Milestone.FAULT, text=f"no storage location: {reason}")
+            case FileTransferCompleted():
+                yield from self._completed(exposure, message)
+            case Adopted():
+                yield from self._adopted(exposure, message)
+            case AdoptionRefused():
+                yield from self._refused(exposure, message, now)
+            case HandedOff():
+                yield from self._linked(exposure, message)
+            case HandoffFailed(obsid, path, destination, reason):
+                yield Note(message)
+                text = f"no link to {path} at {destination}: {reason}"
+                yield Mark(obsid, Milestone.FAULT, _detector(self._file(exposure, path)), number=1, text=text)
+                yield self._failure(obsid, self._file(exposure, path), path, text)
+            case Dropped(_, path):
+                file = self._file(exposure, path)
+                if not file.dropped:
+                    file.dropped = True
+                    self._done(DropStaged(message.obsid, path))
+                    yield Note(message)
+            case ManifestWritten():
+                exposure.manifest = True
+                yield Note(message)
+            case _:
+                pass
+
+    # ── a storage location ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _item(self, exposure: _Exposure, item: NewArchiveItem) -> Iterator[Effect]:
+        if exposure.directory:
+            yield self._located(item, exposure.directory)
+        elif item not in exposure.items:
+            exposure.items.append(item)
+            yield Note(item)
+
+    def _day_made(self, exposure: _Exposure, made: DayMade) -> Iterator[Effect]:
+        self._doing -= {act for act in self._doing if isinstance(act, MakeDay) and act.obsid == made.obsid}
+        if not exposure.directory:
+            exposure.directory = made.directory
+            yield Note(made)
+            yield Mark(made.obsid, Milestone.LOCATED, text=made.directory)
+        yield from [self._located(item, made.directory) for item in exposure.items]
+        exposure.items.clear()
+
+    def _located(self, item: NewArchiveItem, directory: str) -> Say:
+        ack = NewArchiveItemAck(
+            item.ack_id, item.job_num, item.session_id, item.image_id, directory, self.settings.component
+        )
+        return Say(item.reply_to, ack)
+
+    def _day(self, exposure: _Exposure, obsid: str, now: datetime) -> str:
+        """By what the camera says, never by our clock where it says anything: a night is not cut in two."""
+        said = [item.image_date for item in exposure.items]
+        named = day_and_number(obsid)
+        for text in (*said, str(named[0]) if named else ""):
+            with suppress(ValueError):
+                return datetime.strptime(text, "%Y%m%d").date().isoformat()
+        return (now - timedelta(hours=12)).date().isoformat()
+
+    # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _completed(self, exposure: _Exposure, said: FileTransferCompleted) -> Iterator[Effect]:
+        file = exposure.files.setdefault(said.filename, _File())
+        if file.announced != said:
+            file.announced = said
+            yield Note(said)
+        if self._whole(file):
+            yield self._ack(file, said)
+        elif file.refused:  # it may be another one by now
+            file.refused = ""
+
+    def _adopted(self, exposure: _Exposure, adopted: Adopted) -> Iterator[Effect]:
+        file = exposure.files.setdefault(adopted.filename, _File())
+        self._done_adopting(file)
+        if file.adopted is not None and file.adopted.digest == adopted.digest:
+            return
+        file.adopted, file.refused, file.dropped = adopted, "", False
+        path = PurePosixPath(adopted.path)
+        looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode, adopted.ctime_ns)
+        claimed = digest_of(adopted.digest)
+        yield Admit(
+            Arrival(self.settings.source, adopted.path.encode(), path, self.settings.source, path, looks, claimed)
+        )
+        yield Note(adopted)
+        yield Mark(
+            adopted.obsid, Milestone.ADOPTED, _detector(file), text="its message was lost" if adopted.swept else ""
+        )
+
+    def _refused(self, exposure: _Exposure, refused: AdoptionRefused, now: datetime) -> Iterator[Effect]:
+        file = exposure.files.setdefault(refused.filename, _File())
+        if not refused.final and not refused.gone and file.announced is not None:
+            self._later(Adopt(file.announced), now)
+            yield Mark(refused.obsid, Milestone.FAULT, _detector(file), number=1, text=refused.reason)
+            return
+        self._done_adopting(file)
+        file.refused = refused.reason
+        yield Note(refused)  # gone: the forwarder announces it again, and sends it again
+        yield Mark(refused.obsid, Milestone.FAULT, _detector(file), number=1, text=refused.reason)
+        if refused.final:
+            letter = DeadLetter(
+                self.settings.source, refused.filename.encode("utf-8", "surrogateescape"), refused.reason
+            )
+            yield Bury(letter)
+            yield self._failure(refused.obsid, file, refused.filename, refused.reason)
+
+    def _linked(self, exposure: _Exposure, link: HandedOff) -> Iterator[Effect]:
+        file = self._file(exposure, link.path)
+        if link.destination in file.links or link.destination not in self.settings.links:
+            return
+        file.links[link.destination] = link
+        file.dropped = file.adopted is None and self._whole(file)  # by an earlier exposure of that name, now forgotten
+        yield Note(link)
+        if link.destination == self.settings.oods:
+            camera, archiver = self.settings.camera, self.settings.archiver
+            raft, sensor = _ccd(file)
+            name = str(PurePosixPath(self.settings.links[link.destination]) / link.path)
+            ask = FileIngestRequest(camera, archiver, link.obsid, raft, sensor, name, self.settings.archiver_address)
+            yield Say(self.settings.oods_address, ask)
+        if self._whole(file):
+            yield Mark(link.obsid, Milestone.LINKED, _detector(file))
+            if file.announced is not None:
+                yield self._ack(file, file.announced)
+
+    def _whole(self, file: _File) -> bool:
+        return file.links.keys() == self.settings.links.keys()
+
+    def _ack(self, file: _File, said: FileTransferCompleted) -> Say:
+        raft, sensor = _ccd(file)
+        ack = FileTransferCompletedAck(
+            said.filename, said.obsid, raft, sensor, said.session_id, said.job_num, self.settings.component
+        )
+        return Say(said.reply_to, ack)
+
+    def _failure(self, obsid: str, file: _File, name: str, reason: str) -> Say:
+        """As the original told it: an image that is not in the OODS."""
+        raft, sensor = _ccd(file)
+        said = ImageInOODS(self.settings.camera, self.settings.archiver, obsid, raft, sensor, name, 1, reason[:250])
+        return Say(self.settings.archiver_address, said)
+
+    def _file(self, exposure: _Exposure, path: str) -> _File:
+        for file in exposure.files.values():
+            if file.adopted is not None and file.adopted.path == path:
+                return file
+        for name, file in exposure.files.items():  # adopted by a run that ended before it could say so
+            if PurePosixPath(name).parts[-2:] == PurePosixPath(path).parts[-2:]:
+                return file
+        return exposure.files.setdefault(path, _File())
+
+    # ── what is owed ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _owed(self, obsid: str, exposure: _Exposure, now: datetime) -> Iterator[Act]:
+        for act in self._wanted(obsid, exposure, now):
+            due, _ = self._again.get(act, (now, FIRST_WAIT))
+            if act not in self._doing and due <= now:
+                self._doing.add(act)
+                yield act
+
+    def _wanted(self, obsid: str, exposure: _Exposure, now: datetime) -> Iterator[Act]:
+        if exposure.items and not exposure.directory:
+            yield MakeDay(obsid, self._day(exposure, obsid, now))
+        for file in exposure.files.values():
+            if file.announced is not None and file.adopted is None and not file.refused and not self._whole(file):
+                yield Adopt(file.announced)
+            if file.adopted is not None and self._whole(file) and not file.dropped:
+                yield DropStaged(obsid, file.adopted.path)
+        if not exposure.manifest and (files := self._complete(exposure)):
+            yield WriteManifest(obsid, str(PurePosixPath(next(iter(files))).parent), files)
+
+    def _complete(self, exposure: _Exposure) -> dict[str, str]:
+        """Path → sha256 of every file, where none is missing; else nothing."""
+        whole = [file for file in exposure.files.values() if file.adopted is not None and self._whole(file)]
+        if not self.settings.detectors or {_detector(file) for file in whole} < set(self.settings.detectors):
+            return {}
+        digests = {file.adopted.path: digest_of(file.adopted.digest) for file in whole if file.adopted is not None}
+        if any(digest.algorithm != "sha256" for digest in digests.values()):
+            return {}
+        return {path: digests[path].hex for path in sorted(digests)}
+
+    def _closed(self, message: Message, exposure: _Exposure, effects: list[Effect]) -> list[Effect]:
+        """An exposure of which nothing is owed any more is forgotten; a repeat is answered from the ledger."""
+        files = exposure.files.values()
+        settled = bool(files) and all(file.dropped or file.refused for file in files) and not exposure.items
+        if not settled or (self.settings.detectors and not exposure.manifest):
+            if not files and not exposure.items and not exposure.directory:
+                self._exposures.pop(message.key, None)
+            return effects
+        self._exposures.pop(message.key, None)
+        return [Note(each.message, closes=True) if isinstance(each, Note) else each for each in effects]
+
+    def _done(self, act: Act) -> None:
+        self._doing.discard(act)
+        self._again.pop(act, None)
+
+    def _done_adopting(self, file: _File) -> None:
+        if file.announced is not None:
+            self._done(Adopt(file.announced))
+
+    def _later(self, act: Act, now: datetime) -> None:
+        _, wait = self._again.get(act, (now, FIRST_WAIT))
+        self._doing.discard(act)
+        self._again[act] = (now + wait, min(wait * 2, LONGEST_WAIT))
+
+    # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def due(self, now: datetime) -> list[Effect]:
+        effects: list[Effect] = []
+        for obsid, exposure in list(self._exposures.items()):
+            effects += [Do(act) for act in self._owed(obsid, exposure, now)]
+            if exposure.touched and exposure.last and now - exposure.touched > KEPT_FOR:
+                effects.append(Note(exposure.last, closes=True))
+                del self._exposures[obsid]
+        if self._sweep_at is None or self._sweep_at <= now:
+            self._sweep_at = now + self.settings.sweep_every
+            effects.append(Do(SweepStaging()))
+        return effects
+
+    def next_due(self) -> datetime | None:
+        dues = [due for act, (due, _) in self._again.items() if act not in self._doing]
+        return min([*dues, self._sweep_at] if self._sweep_at else dues, default=None)
+
+
+def _ccd(file: _File) -> tuple[str, str]:
+    if file.adopted is not None and file.adopted.raft:
+        return file.adopted.raft, file.adopted.sensor
+    return (file.announced.raft, file.announced.sensor) if file.announced is not None else ("", "")
+
+
+def _detector(file: _File) -> str:
+    raft, sensor = _ccd(file)
+    return f"R{raft}_S{sensor}" if raft else ""
