@@ -33,7 +33,10 @@ LIMIT = 60.0
 """Seconds that a server may take to start."""
 
 PASSWORD = "p@ss:w/rd"  # noqa: S105 - of a server that lives as long as the tests
-LEDGER_TABLES = ("notices", "events", "transfers", "arrivals", "files", "workers", "places", "dead_letters")
+LEDGER_TABLES = (
+    *("notices", "events", "transfers", "arrivals", "files", "workers", "places", "dead_letters"),
+    *("steps", "talks", "parcels", "board", "kept", "milestones", "frames"),
+)
 
 
 class Server(ABC):

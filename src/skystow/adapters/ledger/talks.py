@@ -172,21 +172,30 @@ def _mark(connection: sa.Connection, marks: Sequence[Mark], at: int) -> None:
     for mark in marks:
         more = (mark.number, mark.text) if mark.what is Milestone.FAULT else ()
         hash_ = hashed(mark.obsid, mark.detector, mark.what, *more)
-        row = {"hash": hash_, "obsid_hash": hashed(mark.obsid), "obsid": plain(mark.obsid), "what": mark.what.value}
+        row: dict[str, Any] = {
+            "hash": hash_,
+            "obsid_hash": hashed(mark.obsid),
+            "obsid": plain(mark.obsid),
+            "what": mark.what.value,
+        }
         row |= {"detector": plain(mark.detector), "number": clamped(mark.number), "text": plain(mark.text)}
         rows.setdefault(hash_, row | {"at": at if mark.at is None else micros(mark.at)})
     known = _those(connection, KNOWN_MARKS, rows)
-    fresh = [row for hash_, row in rows.items() if hash_ not in known]
-    if not fresh:
-        return
-    days: dict[bytes, int] = {}
-    for some in chunks({row["obsid_hash"] for row in fresh}):
-        days |= {row.obsid_hash: row.day_obs for row in connection.execute(DAYS_OF, {"hashes": some})}
+    if fresh := [row for hash_, row in rows.items() if hash_ not in known]:
+        _date(connection, fresh)
+        connection.execute(sa.insert(milestones), fresh)
+
+
+def _date(connection: sa.Connection, fresh: Sequence[dict[str, Any]]) -> None:
+    """Give each its observing day: what the name says, else that of the exposure's first milestone."""
+    nameless: dict[bytes, int] = {}
+    hashes = {row["obsid_hash"] for row in fresh if day_and_number(row["obsid"]) is None}
+    for some in chunks(hashes):
+        nameless |= {row.obsid_hash: row.day_obs for row in connection.execute(DAYS_OF, {"hashes": some})}
     for row in fresh:
         named = day_and_number(row["obsid"])
-        day = named[0] if named else int(f"{moment(row['at']) - _HALF_A_DAY:%Y%m%d}")
-        row["day_obs"] = days.setdefault(row["obsid_hash"], day)
-    connection.execute(sa.insert(milestones), fresh)
+        night = int(f"{moment(row['at']) - _HALF_A_DAY:%Y%m%d}")
+        row["day_obs"] = named[0] if named else nameless.setdefault(row["obsid_hash"], night)
 
 
 @whole
