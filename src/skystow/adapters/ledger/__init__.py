@@ -18,7 +18,9 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from skystow.adapters.ledger import events, inquiry, intake, letters, places, queue, repair, verdicts
+from skystow.adapters.ledger.board import EmbeddedBoard
 from skystow.adapters.ledger.database import Database
+from skystow.adapters.ledger.frames import SqlCatalogue
 from skystow.adapters.ledger.mail import EmbeddedBus
 from skystow.adapters.ledger.open import open_database, upgrade
 from skystow.adapters.ledger.talks import SqlTalks
@@ -191,6 +193,14 @@ class SqlLedger:
     @property
     def bus(self) -> EmbeddedBus:
         return EmbeddedBus(self._database)
+
+    @property
+    def board(self) -> EmbeddedBoard:
+        return EmbeddedBoard(self._database)
+
+    @property
+    def catalogue(self) -> SqlCatalogue:
+        return SqlCatalogue(self._database)
 
     def close(self) -> None:
         self._database.close()
