@@ -106,10 +106,15 @@ class Assemble:
 
 @dataclass(frozen=True, slots=True)
 class DropLocal:
-    """Remove the forwarder's own copy of a file, which the Controller has acknowledged → Dropped."""
+    """Remove the forwarder's own copy of a file, which the Controller has acknowledged → Dropped; or HandoffFailed
+    from the forwarder's own place, where it is not what was sent any more. `path` is relative to the directory of
+    finished files, or a header's absolute one (`digest` ""). `mtime_ns` 0: unknown, the digest is the proof."""
 
     obsid: str
     path: str
+    size: int = 0
+    digest: str = ""
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from skystow.model.records import Digest, shown
 
 _OBSID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBERED = re.compile(r"[A-Z]{2}_[A-Z]_(\d{8})_(\d{1,9})")
+_DETECTOR = re.compile(r"R(\d\d)_S([0-9GW]\d)")
 
 
 def lawful_obsid(text: str) -> str:
@@ -33,6 +34,13 @@ def day_and_number(obsid: str) -> tuple[int, int] | None:
     """`CC_O_20210304_000001` → (20210304, 1); None where the name does not say."""
     found = _NUMBERED.fullmatch(obsid)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def raft_and_sensor(detector: str) -> tuple[str, str]:
+    """`R22_S00` → ("22", "00"), `R41_SW0` → ("41", "W0"). Raises `BadName`."""
+    if (found := _DETECTOR.fullmatch(detector)) is None:
+        raise BadName(f"‘{shown(detector)}’ is no name of a detector, such as R22_S00")
+    return found[1], found[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,15 @@ from skystow.model.records import Digest
 from skystow.ports import Stop
 
 
+SEGMENTS = tuple(f"Segment{row}{column}" for row, columns in ((1, range(8)), (0, range(7, -1, -1))) for column in columns)
+"""Amplifiers of a science sensor in the order of the FITS extensions: Segment10 … 17, 07 … 00."""
+
+
+def segments(detector: str) -> tuple[str, ...]:
+    """Those that a detector has: 16, or 8 of a wavefront sensor's half (`R41_SW0`)."""
+    return SEGMENTS[:8] if "_SW" in detector else SEGMENTS
+
+
 @dataclass(frozen=True, slots=True)
 class Amplifier:
     """One segment's pixels: `pixels` holds `height` rows of `width` int32, little-endian."""
