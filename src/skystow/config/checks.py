@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skystow.config.document import Place
-from skystow.config.spelling import meant
+from skystow.config.spelling import closest, meant
 from skystow.errors import ConfigError
 from skystow.model.records import shown
 from skystow.model.remote import is_remote
@@ -26,6 +26,8 @@ def complaints(site: Mapping[str, Any], directory: str) -> Iterator[Complaint]:
     for key in ("sources", "destinations"):
         if site.get(key) == []:
             yield (key,), f"{key}: there should be at least one"
+        elif key not in site and "image" not in site and all(closest(other, {key}) is None for other in site):
+            yield (), f"{key!r} is missing"
     yield from _names([*sources, *destinations])
     yield from _references(sources, destinations)
     yield from _roots([e for e in sources if not e[1].get("host")], [e for e in destinations if _here(e)], directory)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, model_validator
 
+from skystow.config.base import (
+    Count,
+    Flag,
+    Identity,
+    Marker,
+    Name,
+    Path,
+    PatternList,
+    RowTemplate,
+    Section,
+    Template,
+    from_here,
+)
+from skystow.config.image import IMAGE_SECTIONS, Image
 from skystow.config.units import Fraction, Mode, Rate, Seconds, Size
 from skystow.errors import ConfigError
 from skystow.model.layout import ROW_FIELDS, Layout
-from skystow.model.patterns import TEMPORARY, Patterns
+from skystow.model.patterns import TEMPORARY
 from skystow.model.remote import CIPHERS, RemoteHost
 from skystow.model.transfer import RetryPolicy
-
-
-def _from_here(value: str, info: ValidationInfo) -> str:
-    """A relative path is relative to the site file's directory."""
-    if "\0" in value:
-        raise ValueError("should be a path")
-    return os.path.abspath(os.path.join((info.context or {}).get("directory", "."), value))
 
 
 def _database(value: str, info: ValidationInfo) -> str:
@@ -41,7 +35,7 @@ def _database(value: str, info: ValidationInfo) -> str:
         raise ValueError("should be a database URL such as sqlite:////var/lib/skystow/ledger.db")
     scheme, path = value.split("://", 1)
     if scheme == "sqlite" and path.startswith("/") and not path.startswith("//"):
-        return f"sqlite:///{_from_here(path[1:], info)}"
+        return f"sqlite:///{from_here(path[1:], info)}"
     return value
 
 
@@ -49,47 +43,6 @@ def _server(value: str) -> str:
     if not re.match(r"(mysql|mariadb|postgresql)(\+[a-z]+)?://", value):
         raise ValueError("should be a server's URL such as mysql://skystow@db.example/ledger")
     return value
-
-
-def _row_layout(value: Any, info: ValidationInfo) -> Layout:
-    kind = "type" if info.data.get("version") == "v0" else "action"
-    return _layout(value, ROW_FIELDS.keys() - ({"type", "action"} - {kind}))
-
-
-def _layout(value: Any, extra: Iterable[str] = ()) -> Layout:
-    if not isinstance(value, str):
-        raise ValueError("should be a template such as {relative_path}")  # noqa: TRY004 - pydantic wants ValueError
-    try:
-        return Layout(value, extra)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-
-
-def _pattern(value: str) -> str:
-    try:
-        Patterns([value])
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    return value
-
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-Path = Annotated[str, StringConstraints(min_length=1), AfterValidator(_from_here)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Flag = Annotated[bool, Field(strict=True)]
-Template = Annotated[Layout, BeforeValidator(lambda value: _layout(value))]
-RowTemplate = Annotated[Layout, BeforeValidator(_row_layout)]
-PatternList = tuple[Annotated[str, AfterValidator(_pattern)], ...]
-Identity = Annotated[str, StringConstraints(min_length=1)] | Annotated[int, Field(strict=True, ge=0)] | None
-"""A user or group by name or number; None: whoever runs skystow."""
-
-
-Marker = Annotated[str, StringConstraints(min_length=1)]
-"""A path below a root that proves that the right disk is mounted there."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class Retirement(Section):
@@ -299,12 +252,14 @@ LedgerConfig = Annotated[
 
 
 class Site(Section):
-    """One observatory: its sources, its destinations, one ledger."""
+    """One observatory: its sources, its destinations, its camera, one ledger."""
 
     ledger: LedgerConfig | None = None
     archive: Name = "archive"
-    sources: tuple[SourceConfig, ...]
-    destinations: tuple[DestinationConfig, ...]
+    sources: tuple[SourceConfig, ...] = ()
+    destinations: tuple[DestinationConfig, ...] = ()
+    image: Image | None = None
+    control: Path | None = None
     retry: Retrying = Retrying()
     on_conflict: Literal["hold", "number"] = "hold"
     journal: Path | None = None
@@ -348,10 +303,11 @@ SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("retry",): Retrying,
     ("ledger", "server"): LedgerServer,
     ("ledger", "server", "tls"): Tls,
+    **IMAGE_SECTIONS,
 }
 """The section that stands at a place (pydantic's location without the indices), for telling misspelt keys."""
 
 
 def kinds(section: str) -> list[str]:
     """Of sources or destinations."""
-    return [place[1] for place in SECTIONS if len(place) == 2 and place[0] == section]
+    return [place[1] for place in SECTIONS if len(place) == 2 and place[0] == section and section != "image"]
