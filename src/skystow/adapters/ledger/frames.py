@@ -63,8 +63,8 @@ class SqlCatalogue:
         wanted = {
             _F.day_obs: day_obs,
             _F.obsid_hash: None if obsid is None else hashed(obsid),
-            _F.raft: raft,
-            _F.sensor: sensor,
+            _F.raft: None if raft is None else plain(raft),
+            _F.sensor: None if sensor is None else plain(sensor),
             _F.path_hash: None if path is None else _name(path),
         }
         query = query.where(*(column == value for column, value in wanted.items() if value is not None))
@@ -122,13 +122,13 @@ def _row(name: bytes, frame: Frame, at: int) -> dict[str, Any]:
         "path": path_bytes(frame.path),
         "obsid_hash": hashed(frame.obsid),
         "obsid": plain(frame.obsid),
-        "day_obs": frame.day_obs,
+        "day_obs": clamped(frame.day_obs),
         "seq_num": clamped(frame.seq_num),
         "raft": plain(frame.raft),
         "sensor": plain(frame.sensor),
         "filter": plain(frame.filter),
         "exposure_time": frame.exposure_time if math.isfinite(frame.exposure_time) else None,
-        "size": frame.size,
+        "size": clamped(frame.size),
         "algorithm": frame.digest.algorithm,
         "hex": frame.digest.hex,
         "ingested_at": at,

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import assert_never
 
-from skystow.adapters.memory.letters import DeadLetters
 from skystow.adapters.memory.rows import FOREVER, ArrivalRow, TransferRow, count, next_batch, upstream_first
+from skystow.adapters.memory.talks import ImageDoor
 from skystow.errors import Abandoned
 from skystow.model.records import Arrival, Digest, Health, Notice, Worker, path_bytes
 from skystow.model.transfer import (
@@ -38,7 +38,7 @@ from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Event
 DEFAULT_POLICY = RetryPolicy()
 
 
-class MemoryLedger(DeadLetters):
+class MemoryLedger(ImageDoor):
     """A `Ledger` for one process. One lock, held for each call."""
 
     def __init__(
@@ -54,7 +54,7 @@ class MemoryLedger(DeadLetters):
     def beside(self, worker: Worker, clock: Clock | None = None) -> MemoryLedger:
         """The same ledger, opened by another worker."""
         other = MemoryLedger(worker, clock or self._clock, self._policy, self._audiences)
-        other._rows, other._lock = self._rows, self._lock
+        other.share(self)
         return other
 
     # ── intake ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -86,7 +86,7 @@ def upgrade() -> None:
         sa.Column("path", Bytes, nullable=False),
         sa.Column("obsid_hash", Hash, nullable=False),
         sa.Column("obsid", Long, nullable=False),
-        sa.Column("day_obs", sa.Integer, nullable=False),
+        sa.Column("day_obs", sa.BigInteger, nullable=False),
         sa.Column("seq_num", sa.BigInteger, nullable=False),
         sa.Column("raft", Long, nullable=False),
         sa.Column("sensor", Long, nullable=False),
