@@ -31,7 +31,7 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Keep a key alive on the scoreboard for `seconds` (nothing to report)."""
+    """Keep a key alive on the scoreboard for `seconds`; 0: forget it at once (nothing to report)."""
 
     key: str
     value: str
@@ -205,6 +205,14 @@ class Become:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """A small fact that outlives the process (`Talks.keep`), written with the steps: the next of a kind replaces it."""
+
+    field: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The command under way is over: obeyed, or refused with a sentence and a code."""
 
@@ -242,4 +250,4 @@ class Mark:
     text: str = ""
 
 
-Effect = Say | Do | Admit | Note | Bury | Tell | Become | Reply | Mark
+Effect = Say | Do | Admit | Note | Bury | Tell | Become | Keep | Reply | Mark
