@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from skystow.errors import FileFault
 from skystow.model.layout import file_type
-from skystow.model.records import Digest, Fingerprint
+from skystow.model.records import Digest, Fingerprint, path_bytes
 from skystow.model.transfer import State
 from skystow.ports import Dossier, Ledger, Source, Stop, Tree
 
@@ -110,3 +110,25 @@ def _differs(tree: Tree, path: PurePosixPath, expected: Digest | None, stop: Sto
     except FileFault as fault:
         return str(fault)
     return "" if found == expected else f"reads {found}, archived as {expected}"
+
+
+def release(ledger: Ledger, source: str, tree: Tree, origin: PurePosixPath) -> bool:
+    """Remove the name that a file came by, where every required copy of it is DONE; whether nothing is owed any more.
+
+    For places of our own that files only pass through: what was proven when it was copied, or linked by its very
+    inode, is not read a second time. A file that was replaced since is another one, and stays.
+    """
+    for number in ledger.find(path_bytes(origin)):
+        dossier = ledger.dossier(number)
+        if dossier is None or dossier.source != source or dossier.origin != origin:
+            continue
+        if dossier.retired_at is not None:
+            return True
+        if any(copy.required and copy.state is not State.DONE for copy in dossier.copies):
+            return False
+        now = tree.stat(origin)
+        if now is not None and dossier.fingerprint.same_content(now):
+            tree.remove(origin, now)
+        ledger.retired(dossier)
+        return True
+    return False

@@ -226,7 +226,7 @@ class Controller(Standing):
             return
         file.adopted, file.refused, file.dropped = adopted, "", False
         path = PurePosixPath(adopted.path)
-        looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode, adopted.ctime_ns)
+        looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
         claimed = digest_of(adopted.digest)
         yield Admit(
             Arrival(self.settings.source, adopted.path.encode(), path, self.settings.source, path, looks, claimed)
