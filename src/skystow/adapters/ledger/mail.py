@@ -38,7 +38,11 @@ class EmbeddedBus:
 
     def publish(self, says: Sequence[Say]) -> None:
         if says:
-            _publish(self._database, self._sender, says)
+            _put(self._database, self._sender, [(say.to, *written(say.message)) for say in says])
+
+    def put(self, address: str, kind: str, body: str) -> None:
+        """A message as its text."""
+        _put(self._database, self._sender, [(address, kind, body)])
 
     def receive(self, address: str, *, limit: int) -> Sequence[Delivery]:
         with self._database.reading() as connection:
@@ -61,19 +65,23 @@ class EmbeddedBus:
 
 def post(connection: sa.Connection, sender: str, says: Sequence[Say], at: int) -> None:
     """Put messages on the bus in a transaction of somebody else."""
-    rows = []
-    for say in says:
-        kind, body = written(say.message)
-        common = {"address_hash": hashed(say.to), "address": plain(say.to), "sender": sender, "at": at}
-        rows.append(common | {"kind": kind, "body": body, "unreadable": False})
+    _insert(connection, sender, [(say.to, *written(say.message)) for say in says], at)
+
+
+def _insert(connection: sa.Connection, sender: str, messages: Sequence[tuple[str, str, str]], at: int) -> None:
+    common = {"sender": sender, "at": at, "unreadable": False}
+    rows = [
+        common | {"address_hash": hashed(address), "address": plain(address), "kind": kind, "body": body}
+        for address, kind, body in messages
+    ]
     if rows:
         connection.execute(sa.insert(parcels), rows)
 
 
 @whole
-def _publish(database: Database, sender: str, says: Sequence[Say]) -> None:
+def _put(database: Database, sender: str, messages: Sequence[tuple[str, str, str]]) -> None:
     with database.writing() as connection:
-        post(connection, sender, says, database.now(connection))
+        _insert(connection, sender, messages, database.now(connection))
 
 
 @whole
