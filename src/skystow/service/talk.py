@@ -28,6 +28,7 @@ from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import Message
 from skystow.model.packing import packed
 from skystow.model.records import DeadLetter, Health, Notice
+from skystow.model.reports import Degraded
 from skystow.model.transfer import Destination
 from skystow.ports import Clock, Ledger
 from skystow.ports.talk import Bus, Conversation, Delivery, Hand, Talks
@@ -305,6 +306,8 @@ class Talk:
                     self._pools[type(act)], lambda: self.skills[type(act)].hand(act, stop=halt)
                 )
             except PlaceFault as fault:
+                if not place:
+                    self._put(_Heard([Degraded(fault.place, away=True, reason=str(fault))]))
                 place = fault.place
                 await self._report(fault, rest)
                 await halt.sleep(rest)
@@ -314,6 +317,7 @@ class Talk:
                 return
             if place:
                 await self._report_well(place)
+                reports = [Degraded(place, away=False), *reports]
             if reports:
                 self._put(_Heard(reports))
             return
