@@ -21,7 +21,7 @@ def control(site: str, component: str, verb: str, *, json: bool) -> Exit:
     config = load(site)
     if component not in (known := component_names(config)):
         raise ConfigError(f"this site has no component ‘{component}’", remedy=f"it has {', '.join(known)}")
-    return _told(ask(control_directory(site, config), component, {"verb": verb}), verb, json=json)
+    return _told(ask(control_directory(site, config), component, {"verb": verb}), json=json)
 
 
 def catch_up(site: str, obsids: Sequence[str], *, json: bool) -> Exit:
@@ -30,10 +30,10 @@ def catch_up(site: str, obsids: Sequence[str], *, json: bool) -> Exit:
     except BadName as error:
         raise ConfigError(str(error)) from error
     answer = ask(control_directory(site, load(site)), "archiver", {"verb": CATCH_UP, "obsids": named})
-    return _told(answer, CATCH_UP, json=json)
+    return _told(answer, json=json)
 
 
-def _told(answer: dict[str, Any], verb: str, *, json: bool) -> Exit:
+def _told(answer: dict[str, Any], *, json: bool) -> Exit:
     refused = answer.get("refused")
     if json:
         emit(answer)
@@ -43,4 +43,6 @@ def _told(answer: dict[str, Any], verb: str, *, json: bool) -> Exit:
     else:
         report = f": {answer['number']} {answer['report']}" if answer.get("number") else ""
         say(f"{answer['component']} is {answer['state']}{report}.")
-    return Exit.PEOPLE if refused else Exit.WELL
+    if not refused:
+        return Exit.WELL
+    return Exit.UNFINISHED if answer.get("number") else Exit.USAGE  # not now, or not lawful

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 from skystow.model.acts import Milestone
 from skystow.model.messages import day_and_number
@@ -132,7 +133,7 @@ def gaps(found: Iterable[Exposure]) -> tuple[tuple[int, int], ...]:
     runs = []
     for numbers in by.values():
         ordered = sorted(numbers)
-        runs += [(a + 1, b - 1) for a, b in zip(ordered, ordered[1:], strict=False) if b - a > 1]
+        runs += [(a + 1, b - 1) for a, b in pairwise(ordered) if b - a > 1]
     return tuple(sorted(runs))
 
 

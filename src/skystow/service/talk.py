@@ -23,7 +23,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from skystow.errors import FileFault, PlaceFault, Refused, Stopped
-from skystow.model.acts import Act, Admit, Become, Bury, Do, Effect, Mark, Note, Reply, Say, Tell
+from skystow.model.acts import Act, Admit, Become, Bury, Do, Effect, Keep, Mark, Note, Reply, Say, Tell
 from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import Message
 from skystow.model.packing import packed
@@ -259,15 +259,18 @@ class Talk:
         for source, admits in by_source.items():
             self.ledger.admit([each.arrival for each in admits], self.destinations[source])
         name = self.conversation.name
+        kept = {each.field: each.value for each in effects if isinstance(each, Keep)}
+        for each in effects:
+            if isinstance(each, Become):
+                kept |= {"state": each.state.name, "error": f"{each.number} {each.report}".strip()}
+        if kept:
+            self.talks.keep(name, kept)
         notes = [each for each in effects if isinstance(each, Note)]
         says = [each for each in effects if isinstance(each, Say)]
         marks = [each for each in effects if isinstance(each, Mark)]
         buries = [each for each in effects if isinstance(each, Bury)]
         if notes or says or marks or buries:
             self.talks.converse(name, notes=notes, says=says, marks=marks, buries=buries)
-        for each in effects:
-            if isinstance(each, Become):
-                self.talks.keep(name, {"state": each.state.name, "error": f"{each.number} {each.report}".strip()})
         if says or by_source:
             self.bells.ring()
 
