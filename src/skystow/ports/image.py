@@ -11,8 +11,7 @@ from typing import Protocol
 from skystow.model.records import Digest
 from skystow.ports import Stop
 
-
-SEGMENTS = tuple(f"Segment{row}{column}" for row, columns in ((1, range(8)), (0, range(7, -1, -1))) for column in columns)
+SEGMENTS = (*(f"Segment1{column}" for column in range(8)), *(f"Segment0{column}" for column in range(7, -1, -1)))
 """Amplifiers of a science sensor in the order of the FITS extensions: Segment10 … 17, 07 … 00."""
 
 
