@@ -116,10 +116,9 @@ class Store(Protocol):
         ...
 
     def publish(self, group: Sequence[Staged]) -> Iterator[tuple[Staged, FileFault | ClaimLost | None]]:
-        """Give each its final name, atomically; never overwrites. None: it has it (by the same inode already: none is
-        needed; adopted: it stands there). Else what is wrong with this one: `NameTaken`, `BadName`, `ClaimLost`, ….
-        Raises `PlaceFault` and `OperatorFault`; what was not yielded may have its name by then, or not."""
-        ...
+        """Give each its final name, atomically; never overwrites. None: it has it, be it from an earlier call. Else
+        what is wrong with this one: `NameTaken`, `BadName`, `ClaimLost`, …. Raises `PlaceFault`, `OperatorFault`: what
+        was not yielded may have its name by then, or not."""
 
     def sync(self, group: Sequence[Staged]) -> None:
         """Make the names under which these stand durable: their directories, and every directory made on the way

@@ -230,13 +230,11 @@ class _Delivery:
         if isinstance(fault, ClaimLost):
             return Held(None)
         try:
-            return (
-                self._clash(staged.work, receipt, fault)
-                if isinstance(fault, NameTaken)
-                else self._judged(staged.work, fault)
-            )
+            if isinstance(fault, NameTaken):
+                return self._clash(staged.work, receipt, fault)
         except FileFault as its:
-            return self._judged(staged.work, its)
+            fault = its
+        return self._judged(staged.work, fault)
 
     def _clash(self, work: Work, receipt: Receipt, taken: NameTaken) -> Verdict:
         """The final name is taken. The same content: done. Other content: a conflict, never overwritten."""
