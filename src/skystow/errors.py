@@ -13,6 +13,8 @@ The line that knows says whose fault it is, by the class that it raises; what fo
     │   ├── BadName             a name that the layout or the target cannot take
     │   ├── NameTaken           its final name is taken (by what, the engine finds out)
     │   ├── Conflict            its final name holds other content: a person decides
+    │   ├── TooLarge            its place could not hold it even if it were empty
+    │   ├── NoRoom              no room for it as yet, smaller ones go on: no attempt is spent, later again
     │   └── Abandoned           the process died three times running with it alone in its hands
     ├── PlaceFault          a place: no attempt is spent, the pump rests
     │   ├── Unreachable         gone, unmounted, stale, not answering
@@ -84,6 +86,17 @@ class NameTaken(FileFault):
 class Conflict(FileFault):
     code = "conflict"
     final = True
+
+
+class TooLarge(FileFault):
+    code = "too-large"
+    final = True
+
+
+class NoRoom(FileFault):
+    """The one fault of a file that spends none of its attempts."""
+
+    code = "no-room"
 
 
 class Abandoned(FileFault):

@@ -10,11 +10,13 @@ import pytest
 from tests.contract.remote_kit import RemoteDepot
 from tests.sshd import Sshd, sshd
 
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote.session import Session
 from skystow.adapters.remote.ssh import Link
 from skystow.errors import BadName
 from skystow.model.records import path_text
 from skystow.ports import Stop
+from skystow.testing.local_store_contract import almost_all, leaves_min_free
 from skystow.testing.store_contract import StoreContract, finish, publish, stage, work_for
 
 ODD = [
@@ -69,6 +71,14 @@ class Remote(StoreContract):
         assert (depot.target / "a/b/c").stat().st_mode == 0o100444
         assert [(depot.target / name).stat().st_mode for name in ("a", "a/b")] == [0o42775, 0o42775]
         assert (depot.target / ".skystow/staging").stat().st_mode == 0o40700
+
+
+@pytest.mark.parametrize("pull", [True, False], ids=["pull", "push"])
+def test_a_large_file_leaves_min_free(link: Link, tmp_path: Path, pull: bool) -> None:
+    options = StoreOptions(sync="fsync", min_free=almost_all(tmp_path))
+    depot = RemoteDepot(tmp_path, link, pull=pull, options=options)
+    leaves_min_free(depot.source, depot.store)
+    assert depot.store.tokens() == []
 
 
 class TestPull(Remote):

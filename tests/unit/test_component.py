@@ -136,6 +136,19 @@ def test_no_room_makes_the_pump_rest_before_the_disk_is_full() -> None:
     assert house.states() == {State.DONE}
 
 
+def test_files_for_which_there_is_no_room_hold_up_nobody_and_end_a_single_pass() -> None:
+    house = House()
+    for i in range(3):
+        house.tree.write(PurePosixPath(f"big{i}"), bytes(3 << 20), mtime_ns=0)  # the oldest: first in the queue
+    house.archive.room_now = Room(total=10 << 20, free=2 << 20, spare=2 << 20)
+    began = time.monotonic()
+    assert house.run(give_up_after=60) is Ending.UNFINISHED
+    assert time.monotonic() - began < 10
+    assert house.oods.files.files.keys() == {A, B}
+    waiting = [c for c in house.ledger.copies(after=0, limit=99, state=State.WAITING) if c.fault]
+    assert [(copy.fault, copy.attempts) for copy in waiting] == [("no-room", 0)] * 3
+
+
 def test_a_full_place_with_nothing_to_bring_is_no_matter() -> None:
     house = House()
     house.run()

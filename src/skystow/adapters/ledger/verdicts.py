@@ -72,7 +72,7 @@ _AS_PROMISED = (
 )
 _RETRY = _settled(wake_at=sa.bindparam("due"), attempts=_T.attempts + 1, **_REASON)
 _QUARANTINED = _settled(state=State.QUARANTINED, wake_at=0, attempts=_T.attempts + 1, **_REASON)
-_HELD = _settled(wake_at=0, **_REASON)
+_HELD = _settled(wake_at=sa.bindparam("due"), **_REASON)
 _STOPPED = _settled(wake_at=0)
 _RENUMBERED = _settled(wake_at=0, **_REASON)
 
@@ -156,10 +156,11 @@ def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verd
             case Quarantined(fault):
                 updates.setdefault(_QUARANTINED, []).append(_reason(row, fault))
                 failed.setdefault(Step.QUARANTINED, []).append((row, fault))
-            case Held(None):
+            case Held(fault=None):
                 updates.setdefault(_STOPPED, []).append({"transfer": row.id})
-            case Held(Reason() as fault):
-                updates.setdefault(_HELD, []).append(_reason(row, fault))
+            case Held(Reason() as fault, after):
+                due = {"due": log.at + int(after * 1_000_000) if after else 0}
+                updates.setdefault(_HELD, []).append(_reason(row, fault) | due)
                 failed.setdefault(Step.HELD, []).append((row, fault))
             case Renumbered(fault, path):
                 updates.setdefault(_RENUMBERED, []).append(_reason(row, fault))

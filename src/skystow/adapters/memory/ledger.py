@@ -179,9 +179,10 @@ class MemoryLedger(DeadLetters):
                 transfer.attempts += 1
                 transfer.reason = reason
                 self._step(transfer, Step.QUARANTINED, text=reason.text)
-            case Held(cause):
+            case Held(cause, after):
                 if cause is not None:  # else we were asked to stop: nothing happened to the file
                     transfer.reason = cause
+                    transfer.wake_at = self._now() + after if after else transfer.wake_at
                     self._step(transfer, Step.HELD, text=cause.text)
             case Renumbered(reason, path):
                 transfer.reason = reason

@@ -12,6 +12,7 @@ from itertools import count, islice
 from pathlib import PurePosixPath
 
 from skystow.adapters.digests import hasher
+from skystow.adapters.space import no_room
 from skystow.errors import BadName, Changed, ClaimLost, FileFault, Missing, NameTaken, NotAFile, Stopped, Unreachable
 from skystow.model.records import Arrival, Digest, Fingerprint, Notice, Skipped, path_bytes, shown
 from skystow.model.transfer import Work
@@ -112,6 +113,8 @@ class MemoryStore:
         _check_name(work.target)
         source = self._source(work.source.place).read("read", work.source.path, stop)
         self.files.present()
+        if fault := no_room(work, len(source.content), self.room_now, place=self.name):
+            raise fault
         landed = replace(source, inode=next(_INODES))
         self.staged.setdefault(work.token, {})[landed.inode] = landed
         algorithm = work.claimed.algorithm if work.claimed else "blake3"
