@@ -292,19 +292,6 @@ with sshd(base / "it") as server:
 """
 
 
-@BOTH
-def test_a_bandwidth_limit_holds(
-    server: Sshd, connect: Callable[[RemoteHost], Link], tmp_path: Path, pull: bool
-) -> None:
-    depot = RemoteDepot(
-        tmp_path, connect(server.host()), pull=pull, options=StoreOptions(bwlimit=1_000_000, min_free=0)
-    )
-    depot.put(PurePosixPath("a"), os.urandom(2_500_000))
-    began = time.monotonic()
-    finish(depot.store, stage(depot.store, work_for("a")))
-    assert time.monotonic() - began > 1.5
-
-
 # ── stopping ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
