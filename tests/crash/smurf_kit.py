@@ -30,9 +30,9 @@ TARGET = "crate1slot2"
 TABLE = "pysmurf_files_v1"
 
 
-def host_of(server: Sshd) -> dict[str, Any]:
+def host_of(server: Sshd, patience: float) -> dict[str, Any]:
     """As a site file says it."""
-    return {"name": server.name, "config_file": str(server.here / "ssh_config"), "timeout": 10}
+    return {"name": server.name, "config_file": str(server.here / "ssh_config"), "timeout": patience}
 
 
 @dataclass
@@ -42,16 +42,18 @@ class FarSite(Site):
     handoff: bool = False
     pull: Sshd | None = None
     push: Sshd | None = None
+    patience: float = 10
+    """Seconds of silence after which the other end is held to be gone."""
 
     def __post_init__(self) -> None:
         if self.push is not None and self.ledger is None:
             self.ledger = self.root / "ledger.db"
 
     def source_section(self) -> dict[str, Any]:
-        return super().source_section() | ({"host": host_of(self.pull)} if self.pull else {})
+        return super().source_section() | ({"host": host_of(self.pull, self.patience)} if self.pull else {})
 
     def archive_section(self) -> dict[str, Any]:
-        far = {"kind": "remote", "host": host_of(self.push)} if self.push else {}
+        far = {"kind": "remote", "host": host_of(self.push, self.patience)} if self.push else {}
         return super().archive_section() | far
 
     def assert_whole(self, *, attempts: int = 0) -> None:
@@ -99,7 +101,7 @@ class Smurf(FarSite):
 
     def source_section(self) -> dict[str, Any]:
         source = {"name": "smurf", "kind": "pysmurf_files", "root": str(self.source), "poll": 0.1}
-        far = {"host": host_of(self.pull)} if self.pull else {}
+        far = {"host": host_of(self.pull, self.patience)} if self.pull else {}
         return source | {"table": {"url": self.table}, "version": "v1", "targets": [TARGET]} | far
 
     # ── the table, as its monitor and its readers see it ────────────────────────────────────────────────────────
