@@ -18,6 +18,7 @@ The line that knows says whose fault it is, by the class that it raises; what fo
     │   └── Abandoned           the process died three times running with it alone in its hands
     ├── PlaceFault          a place: no attempt is spent, the pump rests
     │   ├── Unreachable         gone, unmounted, stale, not answering
+    │   ├── UnfitHost           its key, ours, its shell or its tools: a person must act, the other places go on
     │   ├── NoSpace             full, over quota, or below `min_free`
     │   └── ReadOnly            cannot be written to at all
     ├── OperatorFault       a person must change something first
@@ -117,6 +118,10 @@ class PlaceFault(SkystowError):
 
 class Unreachable(PlaceFault):
     code = "unreachable"
+
+
+class UnfitHost(PlaceFault):
+    code = "unfit-host"
 
 
 class NoSpace(PlaceFault):

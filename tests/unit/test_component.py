@@ -12,8 +12,9 @@ import pytest
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.memory import ManualClock, MemoryAnnouncer, MemoryLedger, MemorySource, MemoryStore, MemoryTree
+from skystow.adapters.memory.places import no_fault
 from skystow.engine.deliver import Rules
-from skystow.errors import PlaceFault, Stopped, UnfitPlace, Unreachable, Unreadable
+from skystow.errors import PlaceFault, Stopped, UnfitHost, UnfitPlace, Unreachable, Unreadable
 from skystow.model.records import Arrival, Worker
 from skystow.model.transfer import Destination, RetryPolicy, Route, State, Work
 from skystow.ports import Admission, Room, Staged, Stop
@@ -175,6 +176,50 @@ def test_retries_due_soon_are_waited_for_and_late_ones_not() -> None:
 def fail(path: PurePosixPath) -> None:
     if path == A:
         raise Unreadable("no")
+
+
+def test_a_host_that_is_unfit_stops_nobody_else_and_ends_a_single_pass() -> None:
+    house = House()
+
+    def unfit(verb: str, path: PurePosixPath) -> None:
+        raise UnfitHost("its host key is not known here", place="oods", remedy="add it")
+
+    house.oods.fault = unfit
+    began = time.monotonic()
+    assert house.run(give_up_after=60) is Ending.UNFINISHED
+    assert time.monotonic() - began < 10
+    assert house.archive.files.files.keys() == {A, B}
+    assert house.oods.files.files == {}
+    (health,) = house.progress.resting
+    assert (health.place, health.reason) == ("oods", "its host key is not known here; add it")
+    house.oods.fault = no_fault
+    house.halt = Halt()
+    assert house.run() is Ending.FINISHED
+    assert house.oods.files.files.keys() == {A, B}
+
+
+def test_a_source_whose_host_is_unfit_is_looked_for_again_while_a_service_runs() -> None:
+    house, refusals = House(), iter(range(3))
+
+    def unfit(path: PurePosixPath) -> None:
+        if next(refusals, None) is not None:
+            raise UnfitHost("its host key is not known here", place="instrument")
+
+    house.acts["present"] = unfit
+    assert house.run() is Ending.UNFINISHED  # a single pass asks once
+    house.halt = Halt()
+
+    def stop_when_done() -> None:
+        for _ in range(500):
+            if house.oods.files.files.keys() == {A, B}:
+                break
+            time.sleep(0.01)
+        house.halt.set()
+
+    threading.Thread(target=stop_when_done).start()
+    assert house.run(once=False) is Ending.STOPPED
+    assert house.oods.files.files.keys() == {A, B}
+    assert next(refusals, None) is None
 
 
 def test_what_an_operator_must_change_ends_the_run_with_his_error() -> None:

@@ -58,8 +58,8 @@ class Component:
     async def run(self, halt: Halt, *, once: bool, give_up_after: float = 600.0) -> Ending:
         """Run until `halt`; with `once`, until everything that is there is archived or nothing moves any more.
 
-        UNFINISHED: nothing moved for `give_up_after` seconds, retries are due later than in a minute, or somebody
-        could not be told.
+        UNFINISHED: nothing moved for `give_up_after` seconds, retries are due later than in a minute, a remote host
+        is unfit (the others are done first), or somebody could not be told.
         Raises `OperatorFault` for what a person must change first; what was under way is put back.
         """
         work, pools = Halt(halt), self._pools()  # `work` ends our jobs; `halt` is the world's wish
@@ -104,10 +104,12 @@ class Component:
         while not work.is_set():
             if once:
                 swept = all(sweep.done() for sweep in sweeps)  # asked first: what the last batch admitted must be seen
-                wakes = await _wakes(pumps)
+                unfit = [pump for pump in pumps if pump.rest.unfit and not pump.claimed]
+                wakes = await _wakes([pump for pump in pumps if pump not in unfit])
                 if swept:
                     if not wakes:
-                        return Ending.FINISHED
+                        left_out = unfit or any(intake.unfit for intake in intakes)
+                        return Ending.UNFINISHED if left_out else Ending.FINISHED
                     if min(wakes) > WAITED_FOR:
                         return Ending.UNFINISHED
                 moved = max([i.moved_at for i in intakes] + [p.moved_at for p in pumps])

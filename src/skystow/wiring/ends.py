@@ -104,7 +104,7 @@ def far(tree: AnyTree) -> bool:
 
 def prove_remote(tree: AnyTree, what: str, *, make: bool = False) -> None:
     """Contact a remote end now, so that a person learns at once of what is wrong. Raises `ConfigError`, `Unreachable`,
-    and other `OperatorFault`s."""
+    `UnfitHost`, and other `OperatorFault`s."""
     from skystow.adapters.tree import LocalTree
 
     if isinstance(tree, LocalTree):

@@ -15,7 +15,7 @@ OLDEST = (3, 1)
 
 
 def rsync_of(tree: RemoteTree, stop: Stop | None = None) -> str:
-    """The `rsync --version` of the remote end. Raises `UnfitPlace` where there is none, or an old one."""
+    """The `rsync --version` of the remote end. Raises `UnfitHost` where there is none, or an old one."""
     own_version()
     said = tree.link.facts(tree.place, stop)["rsync"]
     if said is None:
