@@ -205,9 +205,10 @@ class Observatory:
             session.commit()
 
     def archived(self) -> dict[str, Path]:
-        """Every file of the archive; what is skystow's own apart, of which no staged file may be left."""
-        found = {str(path.relative_to(self.archive)): path for path in self.archive.rglob("*") if path.is_file()}
-        return {name: path for name, path in found.items() if not name.startswith(".skystow/")}
+        """Every file of the archive, by its path there."""
+        tops = [each for each in self.archive.iterdir() if each.name != ".skystow"]
+        found = [path for top in tops for path in top.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.archive)): path for path in found}
 
     def compare(self, numbers: range) -> None:
         """Table, tree and ledger with what was registered: each row told, each file there, whole, once."""
