@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +19,7 @@ from skystow.errors import BadName
 from skystow.model.records import path_text
 from skystow.ports import Stop
 from skystow.testing.local_store_contract import almost_all, leaves_min_free
-from skystow.testing.store_contract import StoreContract, finish, publish, stage, work_for
+from skystow.testing.store_contract import CLAIM, StoreContract, finish, publish, stage, work_for
 
 ODD = [
     "#comment",
@@ -58,6 +60,14 @@ class Remote(StoreContract):
         for name in ODD:
             assert depot.read(PurePosixPath(name)) == name.encode("utf-8", "surrogateescape")
         assert depot.store.tokens() == []
+
+    def test_an_area_that_nobody_touched_for_long_is_idle(self, depot: RemoteDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        [staged] = stage(depot.store, work_for("a"))
+        hour_ago = time.time() - 3600
+        os.utime(depot.target / ".skystow/staging" / CLAIM, (hour_ago, hour_ago))
+        assert (depot.store.tokens(idle=3000.0), depot.store.tokens(idle=4000.0)) == ([CLAIM], [])
+        depot.store.drop([staged])
 
     def test_one_source_for_two_names(self, depot: RemoteDepot) -> None:
         depot.put(PurePosixPath("a"), b"light")

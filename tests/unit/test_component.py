@@ -12,9 +12,8 @@ import pytest
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.memory import ManualClock, MemoryAnnouncer, MemoryLedger, MemorySource, MemoryStore, MemoryTree
-from skystow.adapters.memory.places import no_fault
 from skystow.engine.deliver import Rules
-from skystow.errors import PlaceFault, Stopped, UnfitHost, UnfitPlace, Unreachable, Unreadable
+from skystow.errors import PlaceFault, Stopped, UnfitPlace, Unreachable, Unreadable
 from skystow.model.records import Arrival, Worker
 from skystow.model.transfer import Destination, RetryPolicy, Route, State, Work
 from skystow.ports import Admission, Room, Staged, Stop
@@ -137,19 +136,6 @@ def test_no_room_makes_the_pump_rest_before_the_disk_is_full() -> None:
     assert house.states() == {State.DONE}
 
 
-def test_files_for_which_there_is_no_room_hold_up_nobody_and_end_a_single_pass() -> None:
-    house = House()
-    for i in range(3):
-        house.tree.write(PurePosixPath(f"big{i}"), bytes(3 << 20), mtime_ns=0)  # the oldest: first in the queue
-    house.archive.room_now = Room(total=10 << 20, free=2 << 20, spare=2 << 20)
-    began = time.monotonic()
-    assert house.run(give_up_after=60) is Ending.UNFINISHED
-    assert time.monotonic() - began < 10
-    assert house.oods.files.files.keys() == {A, B}
-    waiting = [c for c in house.ledger.copies(after=0, limit=99, state=State.WAITING) if c.fault]
-    assert [(copy.fault, copy.attempts) for copy in waiting] == [("no-room", 0)] * 3
-
-
 def test_a_full_place_with_nothing_to_bring_is_no_matter() -> None:
     house = House()
     house.run()
@@ -176,50 +162,6 @@ def test_retries_due_soon_are_waited_for_and_late_ones_not() -> None:
 def fail(path: PurePosixPath) -> None:
     if path == A:
         raise Unreadable("no")
-
-
-def test_a_host_that_is_unfit_stops_nobody_else_and_ends_a_single_pass() -> None:
-    house = House()
-
-    def unfit(verb: str, path: PurePosixPath) -> None:
-        raise UnfitHost("its host key is not known here", place="oods", remedy="add it")
-
-    house.oods.fault = unfit
-    began = time.monotonic()
-    assert house.run(give_up_after=60) is Ending.UNFINISHED
-    assert time.monotonic() - began < 10
-    assert house.archive.files.files.keys() == {A, B}
-    assert house.oods.files.files == {}
-    (health,) = house.progress.resting
-    assert (health.place, health.reason) == ("oods", "its host key is not known here; add it")
-    house.oods.fault = no_fault
-    house.halt = Halt()
-    assert house.run() is Ending.FINISHED
-    assert house.oods.files.files.keys() == {A, B}
-
-
-def test_a_source_whose_host_is_unfit_is_looked_for_again_while_a_service_runs() -> None:
-    house, refusals = House(), iter(range(3))
-
-    def unfit(path: PurePosixPath) -> None:
-        if next(refusals, None) is not None:
-            raise UnfitHost("its host key is not known here", place="instrument")
-
-    house.acts["present"] = unfit
-    assert house.run() is Ending.UNFINISHED  # a single pass asks once
-    house.halt = Halt()
-
-    def stop_when_done() -> None:
-        for _ in range(500):
-            if house.oods.files.files.keys() == {A, B}:
-                break
-            time.sleep(0.01)
-        house.halt.set()
-
-    threading.Thread(target=stop_when_done).start()
-    assert house.run(once=False) is Ending.STOPPED
-    assert house.oods.files.files.keys() == {A, B}
-    assert next(refusals, None) is None
 
 
 def test_what_an_operator_must_change_ends_the_run_with_his_error() -> None:
@@ -391,9 +333,9 @@ class HungStore(MemoryStore):
         super().__init__(name, sources)
         self.back = threading.Event()
 
-    def tokens(self) -> Sequence[str]:
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
         assert self.back.wait(30)
-        return super().tokens()
+        return super().tokens(idle=idle)
 
     def room(self) -> Room:
         assert self.back.wait(30)

@@ -137,6 +137,11 @@ class Work:
         return isinstance(other, Work) and (self.id, self.token) == (other.id, other.token)
 
 
+def mark_of(identity: str) -> str:
+    """With what each token of a ledger begins: two ledgers of one place tell their staging areas apart by it."""
+    return identity[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof of one copy: the digest read back from the target, and the source as it was when it was read."""

@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 
 from skystow.errors import PlaceFault, SkystowError
 from skystow.model.records import Worker
+from skystow.model.transfer import mark_of
 from skystow.ports import Announcer, Clock, Ledger, Store
 from skystow.service.halt import Halt
 from skystow.service.intake import Inlet, Intake
@@ -23,6 +24,9 @@ WAITED_FOR = 60.0
 """A single pass waits for retries that are due within this many seconds; for later ones it says: run again."""
 
 HOUSEKEEPING = 600.0
+
+FORSAKEN = 7 * 86400.0
+"""Seconds after which a staging area that another ledger's claim left is nobody's any more."""
 
 GRACE = 3.0
 """Seconds for threads to end after a failure."""
@@ -146,10 +150,12 @@ class Component:
                 return
 
     def _tidy(self, store: Store) -> None:
-        """Drop what dead claims left in the staging area."""
+        """Drop what dead claims left in the staging area: ours, and of other ledgers what nobody cares for any more."""
         with contextlib.suppress(PlaceFault):  # its pump will rest, visibly; the next round tidies
+            mark = mark_of(self.ledger.identity())
             # Listed before the live ones are asked for: no claim made since can be among them.
-            tokens = store.tokens()
+            left = set(store.tokens(idle=FORSAKEN))
+            tokens = [token for token in store.tokens() if token.startswith(mark) or token in left]
             live = self.ledger.live_tokens() if tokens else set()
             for token in tokens:
                 if token not in live:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -127,6 +128,14 @@ class LocalStoreContract(StoreContract):
         depot.store.drop([staged])
         assert depot.store.adopt(staged.work) is None
         assert os.readlink(depot.target / "a") == "nowhere"
+
+    def test_an_area_that_nobody_touched_for_long_is_idle(self, depot: LocalDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        [staged] = stage(depot.store, work_for("a"))
+        hour_ago = time.time() - 3600
+        os.utime(depot.target / ".skystow/staging" / CLAIM, (hour_ago, hour_ago))
+        assert (depot.store.tokens(idle=3000.0), depot.store.tokens(idle=4000.0)) == ([CLAIM], [])
+        depot.store.drop([staged])
 
     def test_a_linked_directory_leads_nowhere(self, depot: LocalDepot, tmp_path: Path) -> None:
         outside = tmp_path / "outside"

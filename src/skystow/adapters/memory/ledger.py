@@ -31,6 +31,7 @@ from skystow.model.transfer import (
     Work,
     abandoned,
     judge,
+    mark_of,
     spent_before,
 )
 from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Event
@@ -137,7 +138,7 @@ class MemoryLedger(DeadLetters):
             if not batch:
                 return []
             self._rows.claims += 1
-            token = f"{self._rows.claims:016x}"
+            token = f"{mark_of(self.identity())}{self._rows.claims:016x}"
             for transfer in batch:
                 transfer.token, transfer.worker, transfer.batch = token, self._worker, len(batch)
                 transfer.wake_at = now + seconds

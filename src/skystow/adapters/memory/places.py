@@ -89,7 +89,8 @@ class MemoryTree:
 
 
 class MemoryStore:
-    """A `Store` over a `MemoryTree`. `staged[token][handle]` are the bytes that landed; `room_now` may be set."""
+    """A `Store` over a `MemoryTree`. `staged[token][handle]` are the bytes that landed; `room_now`, and seconds
+    for which an area was `idle`, may be set."""
 
     def __init__(
         self, name: str, sources: Mapping[str, MemoryTree], *, tree: MemoryTree | None = None, fault: Cue = no_fault
@@ -99,6 +100,7 @@ class MemoryStore:
         self.files = tree or MemoryTree(name)
         self.tree: Tree = self.files
         self.staged: dict[str, dict[int, MemoryFile]] = {}
+        self.idle: dict[str, float] = {}
         self.room_now = Room(total=2**40, free=2**40, spare=2**40)
 
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
@@ -175,8 +177,8 @@ class MemoryStore:
             return None
         return Staged(work, None, len(there.content), work.fingerprint, there.inode, adopted=True)
 
-    def tokens(self) -> Sequence[str]:
-        return list(self.staged)
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
+        return [token for token in self.staged if self.idle.get(token, 0.0) >= idle]
 
     def sweep(self, token: str) -> None:
         self.fault("sweep", PurePosixPath(token))

@@ -112,9 +112,9 @@ class PullStore(CopyingStore):
             self._read.pop(staged.handle, None)
         super().drop(group)
 
-    def tokens(self) -> Sequence[str]:
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
         self._forget_old_parts()
-        return super().tokens()
+        return super().tokens(idle=idle)
 
     def check(self, upstream: Tree | None) -> Iterator[Finding]:
         yield from super().check(None)

@@ -345,8 +345,8 @@ class RemoteStore:
         self._live[handle] = _Landed(found.st_ino, {})
         return Staged(work, None, found.st_size, work.fingerprint, handle, adopted=True)
 
-    def tokens(self) -> Sequence[str]:
-        found: Sequence[str] = self._staging({"op": "tokens"})
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
+        found: Sequence[str] = self._staging({"op": "tokens", "idle": idle})
         return found
 
     def sweep(self, token: str) -> None:
