@@ -163,7 +163,7 @@ class Run:
             )
         try:
             yield from self._listen(process, stop)
-            self.code = process.wait(self._limit)
+            self.code = self.code or process.wait(self._limit)  # our own verdict, where we ended it, is the better one
         finally:
             _end(process)
 
