@@ -13,9 +13,12 @@ The line that knows says whose fault it is, by the class that it raises; what fo
     │   ├── BadName             a name that the layout or the target cannot take
     │   ├── NameTaken           its final name is taken (by what, the engine finds out)
     │   ├── Conflict            its final name holds other content: a person decides
+    │   ├── TooLarge            its place could not hold it even if it were empty
+    │   ├── NoRoom              no room for it as yet, smaller ones go on: no attempt is spent, later again
     │   └── Abandoned           the process died three times running with it alone in its hands
     ├── PlaceFault          a place: no attempt is spent, the pump rests
     │   ├── Unreachable         gone, unmounted, stale, not answering
+    │   ├── UnfitHost           its key, ours, its shell or its tools: a person must act, the other places go on
     │   ├── NoSpace             full, over quota, or below `min_free`
     │   └── ReadOnly            cannot be written to at all
     ├── OperatorFault       a person must change something first
@@ -87,6 +90,17 @@ class Conflict(FileFault):
     final = True
 
 
+class TooLarge(FileFault):
+    code = "too-large"
+    final = True
+
+
+class NoRoom(FileFault):
+    """The one fault of a file that spends none of its attempts."""
+
+    code = "no-room"
+
+
 class Abandoned(FileFault):
     """The process died three times running with this file alone in its hands."""
 
@@ -105,6 +119,10 @@ class PlaceFault(SkystowError):
 
 class Unreachable(PlaceFault):
     code = "unreachable"
+
+
+class UnfitHost(PlaceFault):
+    code = "unfit-host"
 
 
 class NoSpace(PlaceFault):

@@ -28,6 +28,7 @@ class RemoteDepot:
         pull: bool,
         options: StoreOptions | None = None,
         large: int = 1 << 26,
+        streams: int = 1,
         target: Path | None = None,
     ) -> None:
         self.source, self.target = base / "source", target or base / "target"
@@ -39,11 +40,11 @@ class RemoteDepot:
         if pull:
             origin = RemoteTree(link, str(self.source), place=SOURCE)
             tree = LocalTree(os.fsencode(self.target), place="store")
-            self.store = PullStore("store", tree, {SOURCE: origin}, options, large=large)
+            self.store = PullStore("store", tree, {SOURCE: origin}, options, large=large, streams=streams)
         else:
             here = LocalTree(os.fsencode(self.source), place=SOURCE)
             there = RemoteTree(link, str(self.target), place="store")
-            self.store = RemoteStore("store", there, {SOURCE: here}, options, large=large)
+            self.store = RemoteStore("store", there, {SOURCE: here}, options, large=large, streams=streams)
 
     def put(self, path: PurePosixPath, content: bytes) -> None:
         write(self.source, path, content)

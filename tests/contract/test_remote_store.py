@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,12 +12,14 @@ import pytest
 from tests.contract.remote_kit import RemoteDepot
 from tests.sshd import Sshd, sshd
 
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote.session import Session
 from skystow.adapters.remote.ssh import Link
 from skystow.errors import BadName
 from skystow.model.records import path_text
 from skystow.ports import Stop
-from skystow.testing.store_contract import StoreContract, finish, publish, stage, work_for
+from skystow.testing.local_store_contract import almost_all, leaves_min_free
+from skystow.testing.store_contract import CLAIM, StoreContract, finish, publish, stage, work_for
 
 ODD = [
     "#comment",
@@ -57,6 +61,14 @@ class Remote(StoreContract):
             assert depot.read(PurePosixPath(name)) == name.encode("utf-8", "surrogateescape")
         assert depot.store.tokens() == []
 
+    def test_an_area_that_nobody_touched_for_long_is_idle(self, depot: RemoteDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        [staged] = stage(depot.store, work_for("a"))
+        hour_ago = time.time() - 3600
+        os.utime(depot.target / ".skystow/staging" / CLAIM, (hour_ago, hour_ago))
+        assert (depot.store.tokens(idle=3000.0), depot.store.tokens(idle=4000.0)) == ([CLAIM], [])
+        depot.store.drop([staged])
+
     def test_one_source_for_two_names(self, depot: RemoteDepot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         finish(depot.store, stage(depot.store, work_for("a", "b"), work_for("a", "c")))
@@ -69,6 +81,14 @@ class Remote(StoreContract):
         assert (depot.target / "a/b/c").stat().st_mode == 0o100444
         assert [(depot.target / name).stat().st_mode for name in ("a", "a/b")] == [0o42775, 0o42775]
         assert (depot.target / ".skystow/staging").stat().st_mode == 0o40700
+
+
+@pytest.mark.parametrize("pull", [True, False], ids=["pull", "push"])
+def test_a_large_file_leaves_min_free(link: Link, tmp_path: Path, pull: bool) -> None:
+    options = StoreOptions(sync="fsync", min_free=almost_all(tmp_path))
+    depot = RemoteDepot(tmp_path, link, pull=pull, options=options)
+    leaves_min_free(depot.source, depot.store)
+    assert depot.store.tokens() == []
 
 
 class TestPull(Remote):

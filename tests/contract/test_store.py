@@ -17,15 +17,16 @@ from skystow.adapters.memory import MemoryStore, MemoryTree
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.posix import PosixStore
 from skystow.adapters.tree import LocalTree
-from skystow.errors import Changed, ConfigError, Conflict, NameTaken, NoSpace, Stopped, UnfitPlace, Unreadable
+from skystow.errors import Changed, ConfigError, Conflict, NameTaken, Stopped, TooLarge, UnfitPlace, Unreadable
 from skystow.ports import Staged
-from skystow.testing.local_store_contract import LocalDepot, LocalStoreContract, open_below
+from skystow.testing.local_store_contract import LocalDepot, LocalStoreContract, almost_all, leaves_min_free, open_below
 from skystow.testing.store_contract import (
     CLAIM,
     MTIME,
     SOURCE,
     Flag,
     StoreContract,
+    fault_of,
     finish,
     publish,
     stage,
@@ -126,12 +127,8 @@ class TestPosix(LocalStoreContract):
         assert list((depot.target / ".skystow/staging" / CLAIM).iterdir()) == []
 
     def test_a_large_file_leaves_min_free(self, tmp_path: Path) -> None:
-        depot = LocalDepot(tmp_path, PosixStore, StoreOptions(min_free=1.0))
-        depot.put(PurePosixPath("large"), bytes(64 << 20))
-        depot.put(PurePosixPath("small"), b"light")
-        with pytest.raises(NoSpace):
-            stage(depot.store, work_for("large"))
-        depot.store.drop(stage(depot.store, work_for("small")))
+        depot = LocalDepot(tmp_path, PosixStore, StoreOptions(min_free=almost_all(tmp_path)))
+        leaves_min_free(depot.source, depot.store)
 
     def test_a_file_system_that_does_not_tell_its_size_is_not_full(self) -> None:
         store = PosixStore("store", LocalTree("/proc", place="store"), {}, StoreOptions())
@@ -209,6 +206,13 @@ class TestPosix(LocalStoreContract):
             publish(depot.store, staged)
         depot.store.drop([staged])
         assert depot.visible() == set()
+
+
+def test_what_a_disk_could_never_hold_is_one_file_s_fault(tmp_path: Path) -> None:
+    depot = LocalDepot(tmp_path, PosixStore, StoreOptions(min_free=1.0))
+    depot.put(PurePosixPath("large"), bytes(2 << 20))
+    assert isinstance(fault_of(depot.store, work_for("large")), TooLarge)
+    assert depot.store.tokens() == []
 
 
 class TestPosixWholeSync(LocalStoreContract):

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.kit import LIMIT, Plan
+from tests.servers import Server
+from tests.sshd import Sshd, sshd
 
 
 class Nursery:
@@ -52,3 +54,16 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     made = Nursery(tmp_path_factory.mktemp("nursery"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """The other end of ssh. Whoever breaks it mends it."""
+    with sshd(tmp_path_factory.mktemp("far") / "it") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_table(mariadb: Server) -> str:
+    """The URL of a database for a table; `make_smurf` empties it for each."""
+    return mariadb.url(mariadb.database()).render_as_string(hide_password=False)

@@ -39,8 +39,8 @@ class Field:
 
     root: Path
     truth: dict[bytes, bytes] = field(default_factory=dict)
-    ledger: Path | None = None
-    """Where it is not below the destination."""
+    ledger: Path | str | None = None
+    """Where it is not below the destination: a file, or the URL of a database."""
     runner: Runner | None = None
     """Runs the program (plan, arguments) from a process that has it imported already."""
 
@@ -62,6 +62,16 @@ class Field:
         """What `status` and the like are given."""
         return self.dest
 
+    @property
+    def ledger_url(self) -> str:
+        where = self.ledger or self.dest / ".skystow" / "ledger.db"
+        return f"sqlite:///{where}" if isinstance(where, Path) else where
+
+    @property
+    def placed(self) -> dict[bytes, bytes]:
+        """What each destination is to hold in the end: relative path → content."""
+        return self.truth
+
     def write(self, name: bytes, content: bytes) -> None:
         path = self.at_source(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -75,7 +85,7 @@ class Field:
     # ── the program ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def verb(self) -> list[str]:
-        elsewhere = ["--ledger", f"sqlite:///{self.ledger}"] if self.ledger else []
+        elsewhere = ["--ledger", self.ledger_url] if self.ledger else []
         return ["archive", str(self.source), str(self.dest), *elsewhere]
 
     def command(self, plan: Plan | None, *options: str, json_out: bool = True) -> list[str]:
@@ -109,7 +119,7 @@ class Field:
                     process.kill()
 
     def status(self) -> dict[str, Any]:
-        elsewhere = ["--ledger", f"sqlite:///{self.ledger}"] if self.ledger else []
+        elsewhere = ["--ledger", self.ledger_url] if self.ledger else []
         ask = [sys.executable, "-m", "skystow", "status", str(self.place), "--json", *elsewhere]
         done = subprocess.run(ask, capture_output=True, timeout=LIMIT, check=False)
         assert done.returncode == 0, done.stderr.decode()
@@ -128,8 +138,7 @@ class Field:
         return Watch(self).look()
 
     def dossiers(self) -> list[Dossier]:
-        url = f"sqlite:///{self.ledger or self.dest / '.skystow' / 'ledger.db'}"
-        ledger = open_ledger(url, worker=this_worker(), clock=SystemClock())
+        ledger = open_ledger(self.ledger_url, worker=this_worker(), clock=SystemClock())
         try:
             ids = {i for name in self.truth for i in ledger.find(path_text(name))}
             return [dossier for i in sorted(ids) if (dossier := ledger.dossier(i)) is not None]
@@ -143,7 +152,7 @@ class Field:
     def assert_whole(self, *, attempts: int = 0) -> None:
         """Every file archived exactly once with the right bytes; the ledger says so; nothing is left in staging."""
         for name, tree in self.trees.items():
-            assert self.visible(name) == self.truth
+            assert self.visible(name) == self.placed
             assert staged(tree) == []
         dossiers = self.dossiers()
         assert len(dossiers) == len(self.truth)
@@ -177,16 +186,23 @@ class Site(Field):
     def place(self) -> Path:
         return self.root / "site.yaml"
 
+    def source_section(self) -> dict[str, Any]:
+        source = {"name": "camera", "kind": "directory", "root": str(self.source), "quiet_for": 0.05}
+        return source | ({"marker": self.marker} if self.marker else {})
+
+    def archive_section(self) -> dict[str, Any]:
+        archive = {"name": "archive", "kind": "posix", "root": str(self.dest)}
+        return archive | ({"bwlimit": self.bwlimit} if self.bwlimit else {})
+
     def verb(self) -> list[str]:
         common = {"sync": self.sync, "batch": {"files": self.batch}, "streams": self.streams}
-        source = {"name": "camera", "kind": "directory", "root": str(self.source), "quiet_for": 0.05}
-        archive = {"name": "archive", "kind": "posix", "root": str(self.dest), **common}
-        archive |= {"bwlimit": self.bwlimit} if self.bwlimit else {}
+        archive = self.archive_section() | common
         oods = {"name": "oods", "kind": "hardlink", "root": str(self.root / "oods"), "of": "archive", **common}
-        site = {
-            "sources": [source | ({"marker": self.marker} if self.marker else {})],
+        site: dict[str, Any] = {
+            "sources": [self.source_section()],
             "destinations": [archive, oods] if self.handoff else [archive],
         }
+        site |= {"ledger": self.ledger_url} if self.ledger else {}
         self.place.write_text(json.dumps(site))
         for tree in self.trees.values():
             tree.mkdir(exist_ok=True)
@@ -195,7 +211,7 @@ class Site(Field):
     def assert_whole(self, *, attempts: int = 0) -> None:
         super().assert_whole(attempts=attempts)
         if self.handoff:
-            for name in map(os.fsdecode, self.truth):
+            for name in map(os.fsdecode, self.placed):
                 assert os.path.samefile(self.dest / name, self.root / "oods" / name)
 
 
@@ -215,7 +231,7 @@ class Watch:
                 if self.known.get(path) == look:
                     continue
                 got = content_of(path)
-                if self.made.truth.get(os.path.relpath(path, tree)) != got:
+                if self.made.placed.get(os.path.relpath(path, tree)) != got:
                     wrong.append(f"{path!r}: {len(got)} bytes")
                 self.known[path] = look
         return wrong

@@ -11,7 +11,8 @@ import pytest
 
 from tests.crash.kit import LIMIT, Field, Plan, make_field, make_site
 from tests.crash.matrix import acts_of
-from tests.crash.order import STRACE, violations
+from tests.crash.order import violations
+from tests.crash.trace import parse, strace
 
 STORES = ["fsync", "syncfs"]
 
@@ -27,10 +28,10 @@ def site(root: Path, sync: str) -> Field:
 
 def traced(made: Field, plan: Plan | None, *options: str) -> tuple[int, list[str]]:
     trace = made.root / "trace"
-    command = [*STRACE, "-o", str(trace), *made.command(plan, *options)]
+    command = [*strace(), "-o", str(trace), *made.command(plan, *options)]
     done = subprocess.run(command, capture_output=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    return violations(trace.read_text(), f"{made.root}/")
+    return violations(parse(trace.read_text()), f"{made.root}/")
 
 
 def rules(breaches: list[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tests.sshd import Sshd
 from tests.system.cli_kit import Bench
 
 TABLE = "pysmurf_files_v1"
@@ -28,7 +30,7 @@ sources:
     table: {{url: "{url}", password_env: TABLE_PASSWORD}}
     version: {version}
     targets: [monitor]
-    root: src
+    root: {root}
     poll: 100ms
     {more}
 destinations:
@@ -44,6 +46,21 @@ site VARCHAR(32), pub_id VARCHAR(32), script_id VARCHAR(32), instance_id VARCHAR
 failed_copy_attempts INT, md5sum BINARY(16) NOT NULL, pysmurf_version VARCHAR(64), socs_version VARCHAR(64))"""
 """As the original made it: without an index."""
 
+HOST = """\
+host:
+      name: 127.0.0.1
+      port: {0.port}
+      user: {1}
+      identity_file: {0.here}/client_key
+      known_hosts: {0.here}/known_hosts
+      config_file: /dev/null
+      timeout: 10s"""
+
+
+def said_of(host: Sshd) -> str:
+    """For a site file: how a host is reached."""
+    return HOST.format(host, getpass.getuser())
+
 
 @dataclass
 class Desk:
@@ -56,6 +73,8 @@ class Desk:
     """How a value is written in a statement: ? or %s."""
     password: str = ""
     version: str = "v1"
+    far: bool = False
+    """The files are on a host of `more`."""
     ids: list[int] = field(default_factory=list)
 
     @property
@@ -69,7 +88,8 @@ class Desk:
     def write_site(self, more: str = "", destinations: str = "", attempts: int = 2) -> None:
         for name in ("src", "dst", "oods"):
             (self.bench.here / name).mkdir(exist_ok=True)
-        text = SITE.format(url=self.url, version=self.version, more=more, destinations=destinations, attempts=attempts)
+        places = {"root": self.bench.src if self.far else "src", "destinations": destinations}
+        text = SITE.format(url=self.url, version=self.version, more=more, attempts=attempts, **places)
         self.site.write_text(text)
 
     # ── the program ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -135,6 +155,17 @@ class Desk:
         dst = self.bench.dst
         found = (path for path in dst.rglob("*") if path.is_file() and ".skystow" not in path.parts)
         return {str(path.relative_to(dst)): path.read_bytes() for path in found}
+
+    def untouched(self, number: int, name: str) -> bool:
+        """Nothing was done with a file, nor said of it."""
+        return self.verdict(number) == (str(self.bench.src / name), 0, 0) and self.archived() == {}
+
+    def comes_home(self, number: int, name: str = "a.txt", content: bytes = b"starlight") -> None:
+        """Nothing was lost: the next run brings it."""
+        assert self.once()["archived"] == 1
+        where = f"15647/tune_band/{name}"
+        assert self.archived() == {where: content}
+        assert self.verdict(number) == (str(self.bench.dst / where), 1, 0)
 
     def dead(self) -> dict[str, str]:
         """Reasons by key."""

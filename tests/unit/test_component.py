@@ -333,9 +333,9 @@ class HungStore(MemoryStore):
         super().__init__(name, sources)
         self.back = threading.Event()
 
-    def tokens(self) -> Sequence[str]:
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
         assert self.back.wait(30)
-        return super().tokens()
+        return super().tokens(idle=idle)
 
     def room(self) -> Room:
         assert self.back.wait(30)

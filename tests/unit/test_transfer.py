@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skystow import errors
-from skystow.errors import FileFault, OperatorFault, PlaceFault, SkystowError, Stopped
+from skystow.errors import FileFault, NoRoom, OperatorFault, PlaceFault, SkystowError, Stopped
 from skystow.model.transfer import (
+    ROOM_AGAIN,
     TRANSITIONS,
     Abandonment,
     Held,
@@ -42,7 +43,11 @@ class TestJudge:
     def test_who_is_not_the_file_costs_the_file_nothing(self, kind: type[SkystowError], attempts: int) -> None:
         assert judge(made(kind), 1, attempts, POLICY) == Held(Reason(kind.code, "broken"))
 
-    @pytest.mark.parametrize("kind", [k for k in FAULTS if issubclass(k, FileFault) and not k.final])
+    @pytest.mark.parametrize("attempts", [0, 4, 1000])
+    def test_no_room_costs_nothing_and_is_looked_for_again_later(self, attempts: int) -> None:
+        assert judge(NoRoom("broken"), 1, attempts, POLICY) == Held(Reason("no-room", "broken"), ROOM_AGAIN)
+
+    @pytest.mark.parametrize("kind", [k for k in FAULTS if issubclass(k, FileFault) and not k.final and k != NoRoom])
     def test_a_file_fault_is_tried_again_until_the_last_attempt(self, kind: type[FileFault]) -> None:
         verdicts = [judge(made(kind), 7, attempts, POLICY) for attempts in range(6)]
         assert [type(v) for v in verdicts] == [Retry] * 4 + [Quarantined] * 2

@@ -14,9 +14,10 @@ from skystow.adapters.blame import Side, blame
 from skystow.adapters.copying import CopyingStore
 from skystow.adapters.digests import BLOCK, Hasher, hasher
 from skystow.adapters.options import StoreOptions
+from skystow.adapters.space import SMALL, no_room
 from skystow.adapters.syscalls import allocate
 from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
-from skystow.errors import Changed, Conflict, FileFault, NameTaken, NoSpace, Stopped
+from skystow.errors import Changed, Conflict, FileFault, NameTaken, Stopped
 from skystow.model.records import Digest, shown
 from skystow.model.transfer import Work
 from skystow.ports import Staged, Stop
@@ -104,12 +105,8 @@ class PosixStore(CopyingStore):
         def create(name: bytes, area: Directory) -> int:
             return os.open(name, _NEW, 0o600, dir_fd=area.fd)
 
-        if size > BLOCK and size > (room := self.measure()).spare:
-            raise NoSpace(
-                f"{self.name}: {shown(work.target)} has {size / 2**30:.2f} GiB, {room.free / 2**30:.2f} GiB are free",
-                place=self.name,
-                remedy="make room there (min_free must be left); skystow goes on by itself",
-            )
+        if size > SMALL and (fault := no_room(work, size, self.measure(), place=self.name)):
+            raise fault
         target = self.in_area(work, create)
         if size > BLOCK:
             try:

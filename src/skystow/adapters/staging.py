@@ -12,7 +12,9 @@ import errno
 import os
 import re
 import stat as stat_bits
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from skystow.adapters import probe
 from skystow.adapters.blame import Side, blame
@@ -311,15 +313,19 @@ class LocalStore:
             return None
         return self.hold(Staged(work, None, found.st_size, work.fingerprint, fd, adopted=True))
 
-    def tokens(self) -> Sequence[str]:
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
+        found: list[str] = []
         try:
-            staging = self._tree.directory(STAGING)
-            entries = os.listdir(staging.fd)
+            staging, before = self._tree.directory(STAGING), time.time() - idle
+            for token in filter(_TOKEN.fullmatch, sorted(os.listdir(staging.fd))):
+                with suppress(FileNotFoundError):  # dropped meanwhile
+                    if not idle or os.stat(token, dir_fd=staging.fd, follow_symlinks=False).st_mtime < before:
+                        found.append(token)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise blame(error, Side.STAGING, STAGING.decode(), place=self.name) from error
-        return sorted(token for token in entries if _TOKEN.fullmatch(token))
+        return found
 
     def sweep(self, token: str) -> None:
         if not _TOKEN.fullmatch(token):

@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from skystow.cli.present import emit, tell
-from skystow.errors import ConfigError, FileFault, OperatorFault, PlaceFault, SkystowError, Stopped
+from skystow.errors import ConfigError, FileFault, OperatorFault, PlaceFault, SkystowError, Stopped, UnfitHost
 from skystow.service.halt import Halt
 
 
@@ -81,7 +81,7 @@ def conduct(
 
 def _code(error: SkystowError) -> Exit:
     match error:
-        case OperatorFault():
+        case OperatorFault() | UnfitHost():  # the latter only where there is nothing else to go on with
             return Exit.USAGE
         case PlaceFault():
             return Exit.UNFINISHED

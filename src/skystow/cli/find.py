@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from skystow.errors import ConfigError
 from skystow.model.records import path_bytes, shown
+from skystow.model.remote import is_remote, remote_end
 from skystow.ports import Dossier
 from skystow.wiring import House
 
@@ -55,10 +56,10 @@ def _meanings(house: House, name: str) -> Iterator[tuple[str | None, bytes]]:
     # Only the way there is resolved: the file itself may be gone, or be a link by now.
     resolved = os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
     for place, root in house.roots.items():
-        for path, top in (
-            (absolute, os.path.abspath(os.fsencode(root))),
-            (resolved, os.path.realpath(os.fsencode(root))),
-        ):
+        ways = [(absolute, os.path.abspath(os.fsencode(root))), (resolved, os.path.realpath(os.fsencode(root)))]
+        if is_remote(root):  # a path as it is there, which is how a table's row has it
+            ways.append((os.path.normpath(raw), os.fsencode(remote_end(root)[1])))
+        for path, top in ways:
             if path.startswith(top.rstrip(b"/") + b"/"):
                 yield place, path[len(top.rstrip(b"/")) + 1 :]
 

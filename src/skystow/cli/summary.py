@@ -60,7 +60,8 @@ class Run:
         already = self._already(seen, ours)
         return Numbers(
             files=already + ours,
-            bytes=seen.bytes,
+            # A row of a table does not say how large its file is: that is known once it is here.
+            bytes=max(seen.bytes, sum(self._gained(count)[1] for count in first)),
             archived=archived,
             already=already,
             skipped=sum(seen.skipped.values()) + seen.known[State.CANCELLED],

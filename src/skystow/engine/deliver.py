@@ -28,6 +28,8 @@ from skystow.errors import (
     FileFault,
     Missing,
     NameTaken,
+    NoRoom,
+    NoSpace,
     OperatorFault,
     PlaceFault,
     SkystowError,
@@ -114,6 +116,7 @@ class _Delivery:
         self.group: list[tuple[Staged, Receipt]] = []
         self.verdicts: dict[Work, Verdict] = {}
         self.missing: list[tuple[Work, Missing]] = []
+        self.cramped = 0
         self.settled_at = clock.monotonic()
         self.most = min(GROUP, store.max_group)
 
@@ -130,6 +133,7 @@ class _Delivery:
                 self._settle_if_due()
             self._blame_missing()
             self._settle_group()
+            self._blame_room()
         except (PlaceFault, OperatorFault) as fault:
             self._salvage()
             self._put_back(Held(Reason.of(fault)))
@@ -168,6 +172,7 @@ class _Delivery:
             return
         self._judge_missing()
         if isinstance(outcome, FileFault):
+            self.cramped += isinstance(outcome, NoRoom)
             self._verdict(work, self._judged(work, outcome))
             return
         try:
@@ -230,13 +235,11 @@ class _Delivery:
         if isinstance(fault, ClaimLost):
             return Held(None)
         try:
-            return (
-                self._clash(staged.work, receipt, fault)
-                if isinstance(fault, NameTaken)
-                else self._judged(staged.work, fault)
-            )
+            if isinstance(fault, NameTaken):
+                return self._clash(staged.work, receipt, fault)
         except FileFault as its:
-            return self._judged(staged.work, its)
+            fault = its
+        return self._judged(staged.work, fault)
 
     def _clash(self, work: Work, receipt: Receipt, taken: NameTaken) -> Verdict:
         """The final name is taken. The same content: done. Other content: a conflict, never overwritten."""
@@ -292,6 +295,15 @@ class _Delivery:
                 remedy="is the right disk mounted there? skystow looks again by itself, one file at a time",
             )
         self._judge_missing()
+
+    def _blame_room(self) -> None:
+        """Where nothing of a batch found room, the next may find none either: one file at a time, after a rest."""
+        if 0 < self.cramped == self.total:
+            raise NoSpace(
+                f"{self.store.name} has no room for {self.cramped} files of a batch, all that there were",
+                place=self.store.name,
+                remedy="make room there (min_free must be left); smaller files go on",
+            )
 
     def _verdict(self, work: Work, verdict: Verdict) -> None:
         self.verdicts[work] = verdict

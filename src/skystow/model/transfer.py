@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from skystow.errors import FileFault, SkystowError
+from skystow.errors import FileFault, NoRoom, SkystowError
 from skystow.model.records import Digest, Fingerprint, Location
 
 
@@ -137,6 +137,11 @@ class Work:
         return isinstance(other, Work) and (self.id, self.token) == (other.id, other.token)
 
 
+def mark_of(identity: str) -> str:
+    """With what each token of a ledger begins: two ledgers of one place tell their staging areas apart by it."""
+    return identity[:8]
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof of one copy: the digest read back from the target, and the source as it was when it was read."""
@@ -164,9 +169,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nobody's attempt is spent; again as soon as the place is well (None: we were asked to stop)."""
+    """Nobody's attempt is spent; again as soon as the place is well (None: we were asked to stop), and not before
+    `after` seconds."""
 
     fault: Reason | None
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +231,15 @@ class RetryPolicy:
         return float(min(self.most, grown)) * jitter
 
 
+ROOM_AGAIN = 600.0
+"""Seconds after which a file that found no room, where others may have found some, is tried again."""
+
+
 def judge(error: SkystowError, work_id: int, attempts: int, policy: RetryPolicy) -> Retry | Held | Quarantined:
     """What an error means for one file. `attempts` is what was spent before this one."""
     reason = Reason.of(error)
+    if isinstance(error, NoRoom):
+        return Held(reason, ROOM_AGAIN)
     if not isinstance(error, FileFault):
         return Held(reason)
     spent = attempts + 1

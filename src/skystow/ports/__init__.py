@@ -116,10 +116,9 @@ class Store(Protocol):
         ...
 
     def publish(self, group: Sequence[Staged]) -> Iterator[tuple[Staged, FileFault | ClaimLost | None]]:
-        """Give each its final name, atomically; never overwrites. None: it has it (by the same inode already: none is
-        needed; adopted: it stands there). Else what is wrong with this one: `NameTaken`, `BadName`, `ClaimLost`, ….
-        Raises `PlaceFault` and `OperatorFault`; what was not yielded may have its name by then, or not."""
-        ...
+        """Give each its final name, atomically; never overwrites. None: it has it, be it from an earlier call. Else
+        what is wrong with this one: `NameTaken`, `BadName`, `ClaimLost`, …. Raises `PlaceFault`, `OperatorFault`: what
+        was not yielded may have its name by then, or not."""
 
     def sync(self, group: Sequence[Staged]) -> None:
         """Make the names under which these stand durable: their directories, and every directory made on the way
@@ -134,9 +133,8 @@ class Store(Protocol):
         """What stands under the final name, as something to prove, sync and settle; None where nothing does."""
         ...
 
-    def tokens(self) -> Sequence[str]:
-        """The claims that have a staging area here."""
-        ...
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
+        """The claims that have a staging area here in which no name came or went for `idle` seconds."""
 
     def sweep(self, token: str) -> None:
         """Remove the staging area of a dead claim. A writer that wakes later writes into inodes without a name."""
@@ -293,7 +291,8 @@ class Ledger(Protocol):
 
         First wakes what is due: parked retries, and leases that ran out (counted as abandoned). Order: fewest
         abandonments, highest priority, lowest rank. A batch holds only transfers with as many abandonments as its
-        first, and not more than that one's cap. Reads first; takes the write lock only when there is work.
+        first, and not more than that one's cap. The token begins with `mark_of(identity())`. Reads first; takes the
+        write lock only when there is work.
         """
         ...
 

@@ -13,6 +13,7 @@ from graphlib import TopologicalSorter
 from skystow.errors import PlaceFault, SkystowError
 from skystow.model.lifecycle import Summary
 from skystow.model.records import Worker
+from skystow.model.transfer import mark_of
 from skystow.ports import Announcer, Clock, Ledger, Store
 from skystow.service.halt import Halt
 from skystow.service.intake import Inlet, Intake
@@ -25,6 +26,9 @@ WAITED_FOR = 60.0
 """A single pass waits for retries that are due within this many seconds; for later ones it says: run again."""
 
 HOUSEKEEPING = 600.0
+
+FORSAKEN = 7 * 86400.0
+"""Seconds after which a staging area that another ledger's claim left is nobody's any more."""
 
 GRACE = 3.0
 """Seconds for threads to end after a failure."""
@@ -62,8 +66,8 @@ class Component:
     async def run(self, halt: Halt, *, once: bool, give_up_after: float = 600.0) -> Ending:
         """Run until `halt`; with `once`, until everything that is there is archived or nothing moves any more.
 
-        UNFINISHED: nothing moved for `give_up_after` seconds, retries are due later than in a minute, or somebody
-        could not be told.
+        UNFINISHED: nothing moved for `give_up_after` seconds, retries are due later than in a minute, a remote host
+        is unfit (the others are done first), or somebody could not be told.
         Raises `OperatorFault` for what a person must change first; what was under way is put back.
         """
         work, pools = Halt(halt), self._pools()  # `work` ends our jobs; `halt` is the world's wish
@@ -109,10 +113,12 @@ class Component:
         while not work.is_set():
             if once:
                 swept = all(sweep.done() for sweep in sweeps)  # asked first: what the last batch admitted must be seen
-                wakes = await _wakes(pumps)
+                unfit = [pump for pump in pumps if pump.rest.unfit and not pump.claimed]
+                wakes = await _wakes([pump for pump in pumps if pump not in unfit])
                 if swept:
                     if not wakes:
-                        return Ending.FINISHED
+                        left_out = unfit or any(intake.unfit for intake in intakes)
+                        return Ending.UNFINISHED if left_out else Ending.FINISHED
                     if min(wakes) > WAITED_FOR:
                         return Ending.UNFINISHED
                 moved = max([i.moved_at for i in intakes] + [p.moved_at for p in pumps])
@@ -157,10 +163,12 @@ class Component:
                 return
 
     def _tidy(self, store: Store) -> None:
-        """Drop what dead claims left in the staging area."""
+        """Drop what dead claims left in the staging area: ours, and of other ledgers what nobody cares for any more."""
         with contextlib.suppress(PlaceFault):  # its pump will rest, visibly; the next round tidies
+            mark = mark_of(self.ledger.identity())
             # Listed before the live ones are asked for: no claim made since can be among them.
-            tokens = store.tokens()
+            left = set(store.tokens(idle=FORSAKEN))
+            tokens = [token for token in store.tokens() if token.startswith(mark) or token in left]
             live = self.ledger.live_tokens() if tokens else set()
             for token in tokens:
                 if token not in live:

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from skystow.engine.admit import admit
-from skystow.errors import PlaceFault, Stopped
+from skystow.errors import PlaceFault, Stopped, UnfitHost
 from skystow.model.records import Health
 from skystow.model.transfer import Destination
 from skystow.ports import Clock, Ledger, Source
@@ -53,6 +53,8 @@ class Intake:
         self.inlet, self.ledger, self.clock, self.progress, self.enabled = inlet, ledger, clock, progress, enabled
         self.halt, self.threads = halt, threads
         self.moved_at = clock.monotonic()
+        self.unfit = False
+        """Whether a single pass left its source out: a person must change something there."""
 
     async def run(self, *, once: bool) -> None:
         """Sweep until we are asked to stop; with `once` until everything that is there has been admitted."""
@@ -76,6 +78,9 @@ class Intake:
             except PlaceFault as fault:
                 places.add(fault.place)
                 await self._report(Health(fault.place, False, self.clock.now(), str(fault)))
+                self.unfit = once and isinstance(fault, UnfitHost)
+                if self.unfit:
+                    return
                 await self.halt.sleep(rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue

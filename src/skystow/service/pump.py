@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from skystow.engine.deliver import LEASE, Rules, Tally, deliver
-from skystow.errors import NoSpace, PlaceFault, Stopped
+from skystow.errors import NoSpace, PlaceFault, Stopped, UnfitHost
 from skystow.model.records import Health
 from skystow.model.transfer import Route, Work
 from skystow.ports import Clock, Ledger, Store
@@ -54,6 +54,7 @@ class Rest:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.places: set[str] = set()
+        self.unfit = False
         self.waits = 0.0
         self.until = 0.0
 
@@ -63,6 +64,7 @@ class Rest:
             self.waits = min(LONGEST_REST, self.waits * 2) if self.places else FIRST_REST
             self.until = self.clock.monotonic() + self.waits
         self.places.add(fault.place)
+        self.unfit = isinstance(fault, UnfitHost)
         return self.left
 
     @property

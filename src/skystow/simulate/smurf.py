@@ -72,13 +72,17 @@ def write(root: Path, made: Product) -> None:
     final.write_bytes(made.content)
 
 
-def register(session: sqlite3.Connection, root: Path, made: Product) -> None:
+def row(root: Path, made: Product) -> tuple[str | int | bytes | None, ...]:
+    """The values of `INSERT`."""
     md5 = hashlib.md5(made.content, usedforsecurity=False).digest()
     at = f"{datetime.fromtimestamp(made.at, UTC):%Y-%m-%d %H:%M:%S}"
     kind = made.path.suffix.removeprefix(".")
-    row = (str(root / made.path), made.action, at, made.at, kind, int(made.plot), made.pub_id, MONITOR, md5)
+    return str(root / made.path), made.action, at, made.at, kind, int(made.plot), made.pub_id, MONITOR, md5
+
+
+def register(session: sqlite3.Connection, root: Path, made: Product) -> None:
     with session:
-        session.execute(INSERT, row)
+        session.execute(INSERT, row(root, made))
 
 
 def observe(root: Path, table: Path, truth: TextIO, *, seconds: float, rate: float, seed: int) -> None:

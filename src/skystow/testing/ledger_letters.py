@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from skystow.model.records import DeadLetter
-from skystow.model.transfer import State, Step
+from skystow.model.transfer import State, Step, mark_of
 from skystow.testing.ledger_kit import ANNA, CAMERA, CHAIN, HANDOFF, Desk, arrival, unlawful
 
 
@@ -96,3 +96,9 @@ class Itself:
         assert (len(name), int(name, 16) > 0) == (32, True)
         assert desk.ben.identity() == name
         assert desk.opened_by(replace(ANNA, pid=303), desk.clock).identity() == name
+
+    def test_its_claims_are_known_by_its_name(self, desk: Desk) -> None:
+        desk.admit("a", "b")
+        [first], [second] = desk.claim(files=1), desk.claim(files=1, by=desk.ben)
+        assert first.token != second.token
+        assert {work.token[:8] for work in (first, second)} == {mark_of(desk.ledger.identity())}

@@ -179,6 +179,19 @@ class Verdicts:
         assert (desk.steps("a")[-1], desk.dossier("a").events[-1].text) == (Step.HELD, AWAY.text)
         assert desk.one().attempts == 0
 
+    def test_held_for_a_while_lets_the_others_go_on(self, desk: Desk) -> None:
+        desk.admit("a", "b")
+        work = desk.claim(files=1)[0]
+        assert desk.ledger.settle({work: Held(AWAY, 600.0)}) == {work}
+        copy = desk.copy("a")
+        assert (copy.state, copy.attempts, copy.fault) == (State.WAITING, 0, AWAY.code)
+        assert [other.id for other in desk.claim()] == [desk.copy("b").id]
+        assert desk.ledger.next_wake(STRAIGHT) is not None
+        desk.clock.advance(599)
+        assert work.id not in [other.id for other in desk.claim()]
+        desk.clock.advance(1.5)
+        assert work.id in [other.id for other in desk.claim()]
+
     def test_held_because_we_were_asked_to_stop_is_no_news(self, desk: Desk) -> None:
         desk.admit("a")
         work = desk.one()

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from skystow.adapters.hardlink import HardlinkStore
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.posix import PosixStore
 from skystow.adapters.tree import LocalTree
-from skystow.errors import BadName, ClaimLost, NameTaken, NotAFile, Stopped, Unreachable
+from skystow.errors import BadName, ClaimLost, NameTaken, NoRoom, NotAFile, Stopped, TooLarge, Unreachable
 from skystow.model.records import path_bytes
 from skystow.ports import Staged, Store
 from skystow.testing.store_contract import (
@@ -95,6 +96,26 @@ def open_below(base: Path) -> list[str]:
     return [name for name in names if name.startswith(str(base))]
 
 
+def almost_all(where: Path) -> float:
+    """A `min_free` that lets 1 GiB more be written there."""
+    found = os.statvfs(where)
+    return (found.f_bavail * found.f_frsize - 2**30) / (found.f_blocks * found.f_frsize)
+
+
+def leaves_min_free(source: Path, store: Store) -> None:
+    """A store with `almost_all` refuses a file of 4 GiB before a byte of it flows, and takes the small one with it."""
+    (source / "small").write_bytes(b"light")
+    (source / "large").touch()
+    os.truncate(source / "large", 2**32)
+    large, small = work_for("large"), work_for("small")
+    outcomes = dict(store.stage([large, small], stop=Flag()))
+    assert isinstance(outcomes[large], NoRoom | TooLarge)  # TooLarge where the disk is a very small one
+    landed = outcomes[small]
+    assert isinstance(landed, Staged)
+    finish(store, [landed])
+    assert store.tree.stat(small.target) is not None
+
+
 class LocalStoreContract(StoreContract):
     """What both local stores do besides."""
 
@@ -107,6 +128,14 @@ class LocalStoreContract(StoreContract):
         depot.store.drop([staged])
         assert depot.store.adopt(staged.work) is None
         assert os.readlink(depot.target / "a") == "nowhere"
+
+    def test_an_area_that_nobody_touched_for_long_is_idle(self, depot: LocalDepot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        [staged] = stage(depot.store, work_for("a"))
+        hour_ago = time.time() - 3600
+        os.utime(depot.target / ".skystow/staging" / CLAIM, (hour_ago, hour_ago))
+        assert (depot.store.tokens(idle=3000.0), depot.store.tokens(idle=4000.0)) == ([CLAIM], [])
+        depot.store.drop([staged])
 
     def test_a_linked_directory_leads_nowhere(self, depot: LocalDepot, tmp_path: Path) -> None:
         outside = tmp_path / "outside"

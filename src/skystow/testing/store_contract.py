@@ -263,6 +263,12 @@ class StoreContract:
         assert depot.read(PurePosixPath("b")) == b"light"
         depot.store.drop([mine])
 
+    def test_an_area_in_use_is_not_idle(self, depot: Depot) -> None:
+        depot.put(PurePosixPath("a"), b"light")
+        [staged] = stage(depot.store, work_for("a"))
+        assert (depot.store.tokens(idle=3600.0), depot.store.tokens()) == ([], [CLAIM])
+        depot.store.drop([staged])
+
     def test_what_stands_there_is_adopted(self, depot: Depot) -> None:
         depot.put(PurePosixPath("a"), b"light")
         work = work_for("a")

@@ -6,7 +6,9 @@ The only module that knows every adapter. It imports them inside functions, so t
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -197,6 +199,8 @@ def build_archive(source: str, dest: str, options: ArchiveOptions) -> Iterator[H
     store_options = StoreOptions(bwlimit=options.bwlimit, algorithm=options.digest)
     policy = RetryPolicy(first=0.5, factor=2.0)
     with closing(ends):
+        if remote:
+            _import_meanwhile()
         prove_remote(origin, "SOURCE")
         prove_remote(target, "DEST", make=True)
         if not far(target):
@@ -253,6 +257,11 @@ def _archive_source(name: str, ends: Ends, tree: AnyTree, options: ArchiveOption
     looks = DirectoryOptions(follow=options.follow, exclude=options.exclude)
     layout = Layout("{relative_path}")
     return ends.source(name, tree, archive=ARCHIVE, layout=layout, options=looks, clock=clock)
+
+
+def _import_meanwhile() -> None:
+    """What is needed next and takes long to import, while we wait for the answer of another host."""
+    threading.Thread(target=importlib.import_module, args=("skystow.adapters.ledger",), daemon=True).start()
 
 
 def source_name(source: str) -> str:

@@ -104,7 +104,7 @@ def far(tree: AnyTree) -> bool:
 
 def prove_remote(tree: AnyTree, what: str, *, make: bool = False) -> None:
     """Contact a remote end now, so that a person learns at once of what is wrong. Raises `ConfigError`, `Unreachable`,
-    and other `OperatorFault`s."""
+    `UnfitHost`, and other `OperatorFault`s."""
     from skystow.adapters.tree import LocalTree
 
     if isinstance(tree, LocalTree):
@@ -152,8 +152,13 @@ def site_root(config: Place) -> str:
 
 
 def _store(
-    config: Posix | Remote | HardLink, ends: Ends, trees: Mapping[str, AnyTree], origins: Mapping[str, AnyTree]
+    config: Posix | Remote | HardLink,
+    ends: Ends,
+    trees: Mapping[str, AnyTree],
+    origins: Mapping[str, AnyTree],
+    siblings: int,
 ) -> Store:
+    """One of `siblings` stores of a destination: what comes from here and what comes from other hosts."""
     from skystow.adapters.hardlink import HardlinkStore
     from skystow.adapters.options import StoreOptions
     from skystow.adapters.tree import LocalTree
@@ -172,10 +177,11 @@ def _store(
         group=config.group,
         min_free=config.min_free,
         sync=config.sync,
-        bwlimit=config.bwlimit,
+        bwlimit=config.bwlimit / siblings if config.bwlimit else None,
         algorithm=config.digest,
     )
-    return ends.store(config.name, tree, origins, options, streams=config.streams)
+    # Each origin is a route with streams of its own.
+    return ends.store(config.name, tree, origins, options, streams=config.streams * len(origins))
 
 
 def site_lanes(site: Site, ends: Ends, trees: Mapping[str, AnyTree], policy: RetryPolicy) -> Iterator[Lane]:
@@ -189,7 +195,8 @@ def site_lanes(site: Site, ends: Ends, trees: Mapping[str, AnyTree], policy: Ret
         kind = (config.name, far(trees[route.source]))
         if kind not in stores:
             origins = {each.source for each in routes if (each.destination, far(trees[each.source])) == kind}
-            stores[kind] = _store(config, ends, trees, {name: trees[name] for name in origins})
+            siblings = len({far(trees[each.source]) for each in routes if each.destination == config.name})
+            stores[kind] = _store(config, ends, trees, {name: trees[name] for name in origins}, siblings)
         algorithm = ALGORITHMS[0] if isinstance(config, HardLink) else config.digest
         rules = Rules(policy, algorithm, number_conflicts=site.on_conflict == "number")
         yield Lane(route, stores[kind], rules, config.streams, config.batch.files, config.batch.size)

@@ -36,6 +36,7 @@ from skystow.model.transfer import (
     Step,
     Verdict,
     Work,
+    mark_of,
 )
 from skystow.ports import Admission, Clock, Copy, Counts, Dossier
 
@@ -77,6 +78,10 @@ class SqlLedger:
         """Our row. Made with the first write, so that windows leave no trace."""
         return self._database.worker_id(self._worker)
 
+    @cached_property
+    def _mark(self) -> str:
+        return mark_of(self.identity())
+
     # intake
 
     def admit(self, arrivals: Sequence[Arrival], destinations: Sequence[Destination]) -> Admission:
@@ -97,7 +102,9 @@ class SqlLedger:
     # pump
 
     def claim(self, route: Route, *, files: int, size: int, seconds: float) -> Sequence[Work]:
-        return queue.claim(self._database, self._me, self._policy, route, files=files, size=size, seconds=seconds)
+        return queue.claim(
+            self._database, self._me, self._policy, self._mark, route, files=files, size=size, seconds=seconds
+        )
 
     def renew(self, works: Sequence[Work], *, seconds: float) -> set[Work]:
         return queue.renew(self._database, works, seconds=seconds)

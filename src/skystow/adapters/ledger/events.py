@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import arrivals, events, files, notices, transfers
 from skystow.adapters.ledger.values import chunks, digest_of, moment, path_of, plain
@@ -29,7 +30,7 @@ def _log_of_transfers(which: sa.ColumnElement[bool], digest: Any = None) -> sa.I
     return sa.insert(events).from_select(_COLUMNS, of.where(which))
 
 
-_IDS = transfers.c.id.in_(sa.bindparam("ids", expanding=True))
+_IDS = among(transfers.c.id, "ids")
 _OF_TOKEN = _log_of_transfers(transfers.c.token == sa.bindparam("token"))
 _OF_IDS = _log_of_transfers(_IDS)
 _WITH_DIGEST = _log_of_transfers(_IDS, transfers.c.algorithm + ":" + transfers.c.hex)
@@ -37,7 +38,7 @@ _OF_ARRIVALS = sa.insert(events).from_select(
     ("at", "arrival_id", "step", "worker_id", "digest"),
     sa.select(
         *(_AT, arrivals.c.id, _STEP, _WORKER, arrivals.c.claimed_algorithm + ":" + arrivals.c.claimed_hex),
-    ).where(arrivals.c.id.in_(sa.bindparam("ids", expanding=True))),
+    ).where(among(arrivals.c.id, "ids")),
 )
 _ONE = sa.insert(events)
 _told = sa.select(
@@ -62,9 +63,7 @@ _UNSENT = (
     .order_by(notices.c.id)
     .limit(sa.bindparam("most"))
 )
-_SENT = (
-    sa.update(notices).where(notices.c.id.in_(sa.bindparam("ids", expanding=True))).values(sent_at=sa.bindparam("now"))
-)
+_SENT = sa.update(notices).where(among(notices.c.id, "ids")).values(sent_at=sa.bindparam("now"))
 
 
 class Log:

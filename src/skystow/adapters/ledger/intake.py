@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from skystow.adapters.ledger.among import among, among_hashes
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers
@@ -21,23 +22,23 @@ from skystow.ports import Admission
 _FINGERPRINT = (arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns)
 _LATEST = (
     sa.select(arrivals.c.id, arrivals.c.name_key, arrivals.c.version, arrivals.c.file_id, *_FINGERPRINT)
-    .where(arrivals.c.name_key.in_(sa.bindparam("keys", expanding=True)))
+    .where(among_hashes(arrivals.c.name_key, "keys"))
     .order_by(arrivals.c.version)
 )
 _MADE = sa.select(arrivals.c.id, arrivals.c.name_key, arrivals.c.version).where(
-    arrivals.c.name_key.in_(sa.bindparam("keys", expanding=True))
+    among_hashes(arrivals.c.name_key, "keys")
 )
 _COPIES = (
     sa.select(
         *(transfers.c.id, transfers.c.arrival_id, transfers.c.destination, transfers.c.upstream, transfers.c.state),
         transfers.c.hex.label("promised"),
     )
-    .where(transfers.c.arrival_id.in_(sa.bindparam("ids", expanding=True)))
+    .where(among(transfers.c.arrival_id, "ids"))
     .order_by(transfers.c.id)
 )
 _LOCKED = (_LATEST.with_for_update(), _COPIES.with_for_update())
 """The same, held until the transaction ends: what decides about a name must not change before it is written down."""
-_FILES = sa.select(files.c.key, files.c.id).where(files.c.key.in_(sa.bindparam("keys", expanding=True)))
+_FILES = sa.select(files.c.key, files.c.id).where(among_hashes(files.c.key, "keys"))
 _NEW_FILE = sa.insert(files)
 _NEW_ARRIVAL = sa.insert(arrivals)
 
@@ -60,12 +61,10 @@ _REFRESH_FIRST = (
     .values(wake_at=0, size=sa.bindparam("bytes"))
 )
 _SUPERSEDE = (
-    sa.update(transfers)
-    .where(transfers.c.id.in_(sa.bindparam("ids", expanding=True)))
-    .values(_FREE | {"state": State.CANCELLED, "wake_at": 0})
+    sa.update(transfers).where(among(transfers.c.id, "ids")).values(_FREE | {"state": State.CANCELLED, "wake_at": 0})
 )
 _SPENT = sa.select(transfers.c.id, transfers.c.arrival_id, transfers.c.attempts).where(
-    transfers.c.arrival_id.in_(sa.bindparam("ids", expanding=True)),
+    among(transfers.c.arrival_id, "ids"),
     transfers.c.upstream.is_(None),
     transfers.c.attempts >= sa.bindparam("limit"),
 )
@@ -292,7 +291,7 @@ def _new_transfers(destination: Destination) -> sa.Insert:
         "attempts": here.attempts if direct else sa.literal(0),
         "size": here.size if direct else sa.literal(None, sa.BigInteger),
     } | {name: sa.literal(0) for name in ("abandoned", "cap", "alone", "batch")}
-    of = sa.select(*values.values()).where(here.id.in_(sa.bindparam("ids", expanding=True))).order_by(here.id)
+    of = sa.select(*values.values()).where(among(here.id, "ids")).order_by(here.id)
     return sa.insert(transfers).from_select(list(values), of)
 
 

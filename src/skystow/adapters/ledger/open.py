@@ -26,7 +26,9 @@ def open_database(url: str, clock: Clock) -> Database:
     """
     with _opened(url, clock) as database:
         version = _version(database)
-        if version is None or (version < HEAD and _never_used(database)):
+        if version is None and database.path is not None:
+            _make(database)
+        elif version is None or (version < HEAD and _never_used(database)):
             migrate(database)
         elif version < HEAD:
             raise SchemaMismatch(
@@ -106,6 +108,20 @@ def _refuse_newer(version: str) -> None:
             f"the ledger has schema {version}, this program knows up to {HEAD}",
             remedy="it was written by a newer skystow: use that one",
         )
+
+
+def _make(database: Database) -> None:
+    """What all migrations together make (a test compares), at once, in one transaction of SQLite."""
+    with database.blaming():
+        sqlite.prepare(database.engine)
+    with database.writing() as connection:
+        metadata.create_all(connection)
+        connection.exec_driver_sql(
+            f"CREATE TABLE {_VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, "
+            f"CONSTRAINT {_VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
+        )
+        connection.execute(sa.text(f"INSERT INTO {_VERSION_TABLE} VALUES (:head)"), {"head": HEAD})  # noqa: S608
+        sqlite.sign(connection)
 
 
 def migrate(database: Database, to: str = HEAD) -> None:

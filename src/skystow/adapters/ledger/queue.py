@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import verdicts
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, files, transfers, workers
@@ -64,7 +65,7 @@ _LEFT = (
     .with_for_update(of=transfers)
 )
 EXPIRED = _LEFT.where(*_DUE)
-_OF_DEAD = _LEFT.where(_T.worker_id.in_(sa.bindparam("dead", expanding=True)))
+_OF_DEAD = _LEFT.where(among(_T.worker_id, "dead"))
 _ABANDON = (
     sa.update(transfers)
     .where(_T.id == sa.bindparam("transfer"), _T.token == sa.bindparam("old"))
@@ -86,7 +87,7 @@ _TOKENS = sa.select(_T.token).where(_T.token.is_not(None), _T.state == State.WAI
 _TAKE = (
     sa.update(transfers)
     .where(
-        _T.id.in_(sa.bindparam("ids", expanding=True)),
+        among(_T.id, "ids"),
         *(_T.token.is_(None), _T.state == State.WAITING, _T.wake_at == 0),
     )
     .values(
@@ -104,9 +105,7 @@ _DOUBTFUL = (
     .with_for_update()
 )
 _RELEASE = (
-    sa.update(transfers)
-    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
-    .values({"token": None, "worker_id": None, "batch": 0, "wake_at": 0})
+    sa.update(transfers).where(among(_T.id, "ids")).values({"token": None, "worker_id": None, "batch": 0, "wake_at": 0})
 )
 
 _up, _up_file = transfers.alias("up"), files.alias("up_file")
@@ -126,9 +125,7 @@ _WORKS = (
     .order_by(_T.abandoned, _T.neg_priority, _T.rank, _T.id)
 )
 
-_RENEW = (
-    sa.update(transfers).where(_T.id.in_(sa.bindparam("ids", expanding=True))).values(wake_at=sa.bindparam("until"))
-)
+_RENEW = sa.update(transfers).where(among(_T.id, "ids")).values(wake_at=sa.bindparam("until"))
 _PROMISE = (
     sa.update(transfers)
     .where(_T.id == sa.bindparam("transfer"))
@@ -138,15 +135,23 @@ _PROMISE = (
 
 @whole
 def claim(
-    database: Database, worker_id: int, policy: RetryPolicy, route: Route, *, files: int, size: int, seconds: float
+    database: Database,
+    worker_id: int,
+    policy: RetryPolicy,
+    mark: str,
+    route: Route,
+    *,
+    files: int,
+    size: int,
+    seconds: float,
 ) -> list[Work]:
-    """See `Ledger.claim`."""
+    """See `Ledger.claim`; each token begins with `mark`."""
     which = {"whence": route.source, "whither": route.destination}
     for _ in range(LOOKS):
         with database.reading() as connection:
             if connection.execute(ANYTHING, which | {"now": database.now(connection)}).first() is None:
                 return []
-        lease = _Lease(secrets.token_hex(8), worker_id, seconds)
+        lease = _Lease(mark + secrets.token_hex(8), worker_id, seconds)
         try:
             with database.writing() as connection:
                 rows = _take(connection, Log(database, connection, worker_id), policy, which, lease, files, size)

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import verdicts
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.schema import FOREVER, arrivals, transfers
@@ -17,7 +18,7 @@ from skystow.model.transfer import TRANSITIONS, State, Step
 from skystow.ports import Copy, Dossier
 
 _T, _up = transfers.c, transfers.alias("up")
-_IDS = _T.id.in_(sa.bindparam("ids", expanding=True))
+_IDS = among(_T.id, "ids")
 _LOOK = sa.select(_T.id, _T.arrival_id, _T.state).where(_IDS).order_by(_T.id).with_for_update()
 
 _upstream_done = (

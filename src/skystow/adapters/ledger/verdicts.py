@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.events import Log
 from skystow.adapters.ledger.intake import file_ids
@@ -35,16 +36,12 @@ _CLAIMED = (
         *(column.label(f"seen_{column.name}") for column in _SEEN),
     )
     .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
-    .where(_T.id.in_(sa.bindparam("ids", expanding=True)), _T.state == State.WAITING)
+    .where(among(_T.id, "ids"), _T.state == State.WAITING)
     .order_by(_T.id)
     .with_for_update(of=transfers)
 )
-_MARK = (
-    sa.update(transfers)
-    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
-    .values(settled=sa.bindparam("mark", type_=sa.String))
-)
-_MARKS = sa.select(_T.id, _T.settled).where(_T.id.in_(sa.bindparam("ids", expanding=True)))
+_MARK = sa.update(transfers).where(among(_T.id, "ids")).values(settled=sa.bindparam("mark", type_=sa.String))
+_MARKS = sa.select(_T.id, _T.settled).where(among(_T.id, "ids"))
 
 
 # A verdict proves that the process lived: the count of deaths is over.
@@ -67,12 +64,12 @@ _DELIVERED = _settled(
 )
 _AS_PROMISED = (
     sa.update(transfers)
-    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
+    .where(among(_T.id, "ids"))
     .values(_END | {"state": State.DONE, "wake_at": 0, "done_at": sa.bindparam("now")})
 )
 _RETRY = _settled(wake_at=sa.bindparam("due"), attempts=_T.attempts + 1, **_REASON)
 _QUARANTINED = _settled(state=State.QUARANTINED, wake_at=0, attempts=_T.attempts + 1, **_REASON)
-_HELD = _settled(wake_at=0, **_REASON)
+_HELD = _settled(wake_at=sa.bindparam("due"), **_REASON)
 _STOPPED = _settled(wake_at=0)
 _RENUMBERED = _settled(wake_at=0, **_REASON)
 
@@ -81,9 +78,7 @@ _LOOK = (
     .where(arrivals.c.id == sa.bindparam("arrival"))
     .values({column: sa.bindparam(f"new_{column.name}") for column in _SEEN})
 )
-_DOWNSTREAM = sa.select(_T.id, _T.arrival_id, _T.upstream).where(
-    _T.arrival_id.in_(sa.bindparam("ids", expanding=True)), _T.upstream.is_not(None)
-)
+_DOWNSTREAM = sa.select(_T.id, _T.arrival_id, _T.upstream).where(among(_T.arrival_id, "ids"), _T.upstream.is_not(None))
 _UNBLOCK = sa.update(transfers).where(_T.id == sa.bindparam("transfer")).values(wake_at=0, size=sa.bindparam("bytes"))
 
 _FAMILY = (
@@ -92,11 +87,7 @@ _FAMILY = (
     .where(_T.arrival_id == sa.bindparam("arrival"))
     .order_by(_T.id)
 )
-_MOVE = (
-    sa.update(transfers)
-    .where(_T.id.in_(sa.bindparam("ids", expanding=True)))
-    .values(file_id=sa.bindparam("file"), algorithm=None, hex=None)
-)
+_MOVE = sa.update(transfers).where(among(_T.id, "ids")).values(file_id=sa.bindparam("file"), algorithm=None, hex=None)
 
 _ALREADY = "already there"
 
@@ -156,10 +147,11 @@ def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verd
             case Quarantined(fault):
                 updates.setdefault(_QUARANTINED, []).append(_reason(row, fault))
                 failed.setdefault(Step.QUARANTINED, []).append((row, fault))
-            case Held(None):
+            case Held(fault=None):
                 updates.setdefault(_STOPPED, []).append({"transfer": row.id})
-            case Held(Reason() as fault):
-                updates.setdefault(_HELD, []).append(_reason(row, fault))
+            case Held(Reason() as fault, after):
+                due = {"due": log.at + int(after * 1_000_000) if after else 0}
+                updates.setdefault(_HELD, []).append(_reason(row, fault) | due)
                 failed.setdefault(Step.HELD, []).append((row, fault))
             case Renumbered(fault, path):
                 updates.setdefault(_RENUMBERED, []).append(_reason(row, fault))

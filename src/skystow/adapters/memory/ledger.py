@@ -31,6 +31,7 @@ from skystow.model.transfer import (
     Work,
     abandoned,
     judge,
+    mark_of,
     spent_before,
 )
 from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Event
@@ -137,7 +138,7 @@ class MemoryLedger(ImageDoor):
             if not batch:
                 return []
             self._rows.claims += 1
-            token = f"{self._rows.claims:016x}"
+            token = f"{mark_of(self.identity())}{self._rows.claims:016x}"
             for transfer in batch:
                 transfer.token, transfer.worker, transfer.batch = token, self._worker, len(batch)
                 transfer.wake_at = now + seconds
@@ -179,9 +180,10 @@ class MemoryLedger(ImageDoor):
                 transfer.attempts += 1
                 transfer.reason = reason
                 self._step(transfer, Step.QUARANTINED, text=reason.text)
-            case Held(cause):
+            case Held(cause, after):
                 if cause is not None:  # else we were asked to stop: nothing happened to the file
                     transfer.reason = cause
+                    transfer.wake_at = self._now() + after if after else transfer.wake_at
                     self._step(transfer, Step.HELD, text=cause.text)
             case Renumbered(reason, path):
                 transfer.reason = reason

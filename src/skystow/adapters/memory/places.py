@@ -12,6 +12,7 @@ from itertools import count, islice
 from pathlib import PurePosixPath
 
 from skystow.adapters.digests import hasher
+from skystow.adapters.space import no_room
 from skystow.errors import BadName, Changed, ClaimLost, FileFault, Missing, NameTaken, NotAFile, Stopped, Unreachable
 from skystow.model.records import Arrival, Digest, Fingerprint, Notice, Skipped, path_bytes, shown
 from skystow.model.transfer import Work
@@ -88,7 +89,8 @@ class MemoryTree:
 
 
 class MemoryStore:
-    """A `Store` over a `MemoryTree`. `staged[token][handle]` are the bytes that landed; `room_now` may be set."""
+    """A `Store` over a `MemoryTree`. `staged[token][handle]` are the bytes that landed; `room_now`, and seconds
+    for which an area was `idle`, may be set."""
 
     def __init__(
         self, name: str, sources: Mapping[str, MemoryTree], *, tree: MemoryTree | None = None, fault: Cue = no_fault
@@ -98,6 +100,7 @@ class MemoryStore:
         self.files = tree or MemoryTree(name)
         self.tree: Tree = self.files
         self.staged: dict[str, dict[int, MemoryFile]] = {}
+        self.idle: dict[str, float] = {}
         self.room_now = Room(total=2**40, free=2**40, spare=2**40)
 
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[tuple[Work, Staged | FileFault]]:
@@ -112,6 +115,8 @@ class MemoryStore:
         _check_name(work.target)
         source = self._source(work.source.place).read("read", work.source.path, stop)
         self.files.present()
+        if fault := no_room(work, len(source.content), self.room_now, place=self.name):
+            raise fault
         landed = replace(source, inode=next(_INODES))
         self.staged.setdefault(work.token, {})[landed.inode] = landed
         algorithm = work.claimed.algorithm if work.claimed else "blake3"
@@ -172,8 +177,8 @@ class MemoryStore:
             return None
         return Staged(work, None, len(there.content), work.fingerprint, there.inode, adopted=True)
 
-    def tokens(self) -> Sequence[str]:
-        return list(self.staged)
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
+        return [token for token in self.staged if self.idle.get(token, 0.0) >= idle]
 
     def sweep(self, token: str) -> None:
         self.fault("sweep", PurePosixPath(token))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 
+from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote.rsync import listed_checksums, own_version
 from skystow.adapters.remote.tree import RemoteTree
 from skystow.errors import OperatorFault, PlaceFault
-from skystow.ports import Finding, Stop
+from skystow.ports import Finding, Room, Stop
 
 OLDEST = (3, 1)
 
 
 def rsync_of(tree: RemoteTree, stop: Stop | None = None) -> str:
-    """The `rsync --version` of the remote end. Raises `UnfitPlace` where there is none, or an old one."""
+    """The `rsync --version` of the remote end. Raises `UnfitHost` where there is none, or an old one."""
     own_version()
     said = tree.link.facts(tree.place, stop)["rsync"]
     if said is None:
@@ -42,8 +44,21 @@ def look_over(tree: RemoteTree, *, reads: Sequence[str]) -> Iterator[Finding]:
             yield Finding(f"{subject}, digest", True, text, f"install python3-{algorithm} there for more speed")
 
 
-def tried(tree: RemoteTree, request: dict[str, object], mode: int) -> Iterator[Finding]:
+def fit(tree: RemoteTree, options: StoreOptions, room: Callable[[], Room]) -> Iterator[Finding]:
+    """All that a store there needs; ends with the first part that is not well."""
+    findings = list(look_over(tree, reads=(options.algorithm,)))
+    yield from findings
+    if not all(finding.ok for finding in findings):
+        return
+    yield from _tried(tree, options.directory_mode)
+    found = room()
+    text, well = f"{found.free / max(1, found.total):.1%} of {tree} is free", found.spare > 0
+    yield Finding("space", well, text, "" if well else "free some space or lower min_free")
+
+
+def _tried(tree: RemoteTree, mode: int) -> Iterator[Finding]:
     """A probe file, really written, synced, linked and removed there."""
+    request = {"op": "trial", "token": secrets.token_hex(16), "mode": mode}
     try:
         found = tree.ask(request)
     except OSError as error:

@@ -562,14 +562,24 @@ def do_drop(tree, request):
     leave_area(tree, request["token"])
 
 
-def do_tokens(tree, _):
+def do_tokens(tree, request):
+    """Those in whose areas no name came or went for `idle` seconds."""
     tree.forget()
     forget_old_parts(tree)
+    found, before = [], time.time() - request["idle"]
     try:
-        return sorted(name for name in map(os.fsdecode, os.listdir(tree.walk(STAGING))) if TOKEN.match(name))
+        staging = tree.walk(STAGING)
+        entries = sorted(os.listdir(staging))
     except FileNotFoundError:
         os.close(tree.top())
         return []
+    for name in entries:
+        try:
+            if TOKEN.match(name) and (not request["idle"] or os.stat(name, dir_fd=staging).st_mtime < before):
+                found.append(name)
+        except FileNotFoundError:
+            pass
+    return found
 
 
 def forget_old_parts(tree):

@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from skystow.adapters.blame import Side, blame
@@ -24,8 +24,10 @@ from skystow.adapters.copying import CopyingStore
 from skystow.adapters.digests import digest_file_by, hasher
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote import doctor
+from skystow.adapters.remote.bandwidth import Bandwidth
 from skystow.adapters.remote.rsync import LONGEST, Line, Run, Tuning, agreed_checksum
 from skystow.adapters.remote.tree import Look, RemoteTree
+from skystow.adapters.space import no_room
 from skystow.adapters.staging import HOME, STAGING, empty, make_private
 from skystow.adapters.tree import Directory, LocalTree, held
 from skystow.errors import BadName, Changed, ConfigError, DigestMismatch, FileFault, NotAFile, Stopped, Unreadable
@@ -75,7 +77,7 @@ class PullStore(CopyingStore):
         super().__init__(name, tree, {}, options)
         hasher(options.algorithm)
         self._remotes = remotes
-        self._bwlimit = options.bwlimit / streams if options.bwlimit else None
+        self._bandwidth = Bandwidth(options.bwlimit, streams)
         self._large = large
         self._read: dict[int, Digest] = {}
 
@@ -110,9 +112,9 @@ class PullStore(CopyingStore):
             self._read.pop(staged.handle, None)
         super().drop(group)
 
-    def tokens(self) -> Sequence[str]:
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
         self._forget_old_parts()
-        return super().tokens()
+        return super().tokens(idle=idle)
 
     def check(self, upstream: Tree | None) -> Iterator[Finding]:
         yield from super().check(None)
@@ -142,10 +144,16 @@ class PullStore(CopyingStore):
         rounds: list[dict[bytes, tuple[Work, Look]]] = []
         large: list[tuple[Work, Look]] = []
         looks = source.looks([work.source.path for work in lawful], stop)
+        room = self.measure()
         for work, look in zip(lawful, looks, strict=True):
             if isinstance(look, FileFault):
                 yield work, look
-            elif look.st_size >= self._large:
+                continue
+            if cramped := no_room(work, look.st_size, room, place=self.name):
+                yield work, cramped
+                continue
+            room = replace(room, spare=room.spare - look.st_size)
+            if look.st_size >= self._large:
                 large.append((work, look))
             else:  # two works may have one source: each has an inode of its own, from an rsync of its own
                 name = path_bytes(work.source.path)
@@ -162,13 +170,15 @@ class PullStore(CopyingStore):
     def _transfer(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
         whole = False
         try:
-            run = self._run(batch, stop)
-            due = time.monotonic() + PAUSE
-            for lines in run.lines(stop):
-                batch.landed += lines
-                if len(batch.landed) >= CHUNK or (batch.landed and time.monotonic() >= due):
-                    yield from self._take(batch, stop)
-                    due = time.monotonic() + PAUSE
+            size = sum(look.st_size for _, look in batch.names.values())
+            with self._bandwidth.share(size, stop) as rate:
+                run = self._run(batch, size, rate, stop)
+                due = time.monotonic() + PAUSE
+                for lines in run.lines(stop):
+                    batch.landed += lines
+                    if len(batch.landed) >= CHUNK or (batch.landed and time.monotonic() >= due):
+                        yield from self._take(batch, stop)
+                        due = time.monotonic() + PAUSE
             while batch.landed and self._any_landed(batch):
                 yield from self._take(batch, stop)
             fault = run.fault(batch.source.link.host, remote=batch.source.place, receiver=self.name)
@@ -181,13 +191,12 @@ class PullStore(CopyingStore):
         finally:
             self._tidy(batch, whole=whole)
 
-    def _run(self, batch: _Batch, stop: Stop) -> Run:
+    def _run(self, batch: _Batch, size: int, rate: float | None, stop: Stop) -> Run:
         self.area(batch.token)  # opened now: a sync through it tells of every failure from here on
         self._tree.directory(batch.into, make_private)
         link, place = batch.source.link, batch.source.place
-        size = sum(look.st_size for _, look in batch.names.values())
         theirs = doctor.rsync_of(batch.source, stop)
-        tuning = Tuning(link.host.timeout, self._bwlimit, agreed_checksum(theirs))
+        tuning = Tuning(link.host.timeout, rate, agreed_checksum(theirs))
         target = self._tree.root + b"/" + batch.into
         source = b"remote:" + batch.top
         names = list(batch.names)

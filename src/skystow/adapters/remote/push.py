@@ -7,23 +7,24 @@ visible is `os.link` in `helper.give_name`; the lines that make it survive a pow
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file_by, hasher
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.remote import doctor
+from skystow.adapters.remote.bandwidth import Bandwidth
+from skystow.adapters.remote.batch import Batch, Batches
 from skystow.adapters.remote.rsync import LONGEST, Line, Run, Tuning, agreed_checksum
 from skystow.adapters.remote.tree import RemoteTree, wire
+from skystow.adapters.space import no_room
 from skystow.adapters.staging import HOME
 from skystow.adapters.tree import LocalTree, fingerprint, held
 from skystow.errors import (
@@ -61,19 +62,6 @@ class _Landed:
     proof: Mapping[str, str]
 
 
-@dataclass
-class _Batch:
-    """What one rsync is to carry; `into` is where to, below the remote root."""
-
-    origin: LocalTree
-    top: bytes
-    token: str
-    names: dict[bytes, tuple[Work, Fingerprint]]
-    part: str = ""
-    into: str = ""
-    landed: list[Line] = field(default_factory=list)
-
-
 class RemoteStore:
     """The `Store` port. `origins` are the local trees that `Work.source.place` may name. Safe to share between threads.
 
@@ -95,7 +83,7 @@ class RemoteStore:
         self.name, self.options, self.max_group = name, options, 500
         self.tree: Tree = tree
         self._tree, self._origins, self._large = tree, origins, large
-        self._bwlimit = options.bwlimit / streams if options.bwlimit else None
+        self._bandwidth = Bandwidth(options.bwlimit, streams)
         self._handles = itertools.count(1)
         self._live: dict[int, _Landed] = {}
 
@@ -104,18 +92,21 @@ class RemoteStore:
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[Outcome]:
         if stop.is_set():
             raise Stopped("stopped before a batch")
-        rounds: dict[tuple[str, str, int], _Batch] = {}
-        alone: list[_Batch] = []
+        batches = Batches(self._large)
         for place in dict.fromkeys(work.source.place for work in works):
             self._origin(place).forget()
+        room = self.room()
         for work in works:
             try:
-                batch = self._sorted(work, rounds)
+                origin, found = self._found(work)
+                if cramped := no_room(work, found.st_size, room, place=self.name):
+                    raise cramped
             except FileFault as fault:
                 yield work, fault
             else:
-                alone += [batch] if batch else []
-        for batch in (*rounds.values(), *alone):
+                room = replace(room, spare=room.spare - found.st_size)
+                batches.add(work, origin, found)
+        for batch in batches:
             yield from self._carry(batch, stop)
 
     def _origin(self, place: str) -> LocalTree:
@@ -124,8 +115,8 @@ class RemoteStore:
         except KeyError:
             raise ConfigError(f"{self.name} takes nothing from {place!r}") from None
 
-    def _sorted(self, work: Work, rounds: dict[tuple[str, str, int], _Batch]) -> _Batch | None:
-        """Put it into a batch; a large file is one of its own. Raises `FileFault`."""
+    def _found(self, work: Work) -> tuple[LocalTree, os.stat_result]:
+        """Its source, as it is now. Raises `FileFault`."""
         held(work.target)
         raw = path_bytes(work.source.path)
         if len(raw) > LONGEST or len(path_bytes(work.target)) > LONGEST:
@@ -133,29 +124,19 @@ class RemoteStore:
         origin = self._origin(work.source.place)
         fd, found = origin.open_file(work.source.path)
         os.close(fd)
-        if found.st_size >= self._large:
-            above, name = held(work.source.path)
-            what = f"{origin.place}\0{work.source.path}\0{found.st_size}\0{found.st_mtime_ns}"
-            key = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-            top = os.path.join(origin.root, above)
-            return _Batch(origin, top, work.token, {name: (work, fingerprint(found))}, key)
-        for turn in itertools.count():
-            batch = rounds.setdefault((origin.place, work.token, turn), _Batch(origin, origin.root, work.token, {}))
-            if raw not in batch.names:  # a source that two works have goes twice
-                batch.names[raw] = (work, fingerprint(found))
-                break
-        return None
+        return origin, found
 
-    def _carry(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
+    def _carry(self, batch: Batch, stop: Stop) -> Iterator[Outcome]:
         whole = False
         try:
-            run = self._run(batch, stop)
-            due = time.monotonic() + PAUSE
-            for lines in run.lines(stop):
-                batch.landed += lines
-                if len(batch.landed) >= CHUNK or (batch.landed and time.monotonic() >= due):
-                    yield from self._take(batch, stop)
-                    due = time.monotonic() + PAUSE
+            with self._bandwidth.share(batch.size, stop) as rate:
+                run = self._run(batch, rate, stop)
+                due = time.monotonic() + PAUSE
+                for lines in run.lines(stop):
+                    batch.landed += lines
+                    if len(batch.landed) >= CHUNK or (batch.landed and time.monotonic() >= due):
+                        yield from self._take(batch, stop)
+                        due = time.monotonic() + PAUSE
             while batch.landed:
                 before = len(batch.landed)
                 yield from self._take(batch, stop)
@@ -172,7 +153,7 @@ class RemoteStore:
                     request = {"op": "landed", "token": batch.token, "into": batch.into, "whole": whole}
                     self._tree.ask(request)
 
-    def _run(self, batch: _Batch, stop: Stop) -> Run:
+    def _run(self, batch: Batch, rate: float | None, stop: Stop) -> Run:
         checksum = agreed_checksum(doctor.rsync_of(self._tree, stop), xxh128_reads_back="xxh128" in self._known(stop))
         if batch.part:
             [name] = batch.names
@@ -183,12 +164,11 @@ class RemoteStore:
         batch.into, root = found["into"], found["root"].encode("latin-1")
         into = root + b"/" + batch.into.encode("latin-1")
         basis = into.rpartition(b"/")[0] + b"/basis" if batch.part else None
-        tuning = Tuning(self._tree.link.host.timeout, self._bwlimit, checksum)
-        size = sum(before.size or 0 for _, before in batch.names.values())
+        tuning = Tuning(self._tree.link.host.timeout, rate, checksum)
         shell = self._tree.link.shell(self.name, stop)
-        return Run(batch.top, b"remote:" + into, list(batch.names), size, shell=shell, tuning=tuning, basis=basis)
+        return Run(batch.top, b"remote:" + into, list(batch.names), batch.size, shell=shell, tuning=tuning, basis=basis)
 
-    def _take(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
+    def _take(self, batch: Batch, stop: Stop) -> Iterator[Outcome]:
         """Let the helper read back and rename what rsync says it has sent; what is not there yet waits."""
         lines, batch.landed = batch.landed, []
         items = []
@@ -226,7 +206,7 @@ class RemoteStore:
             )
         return None
 
-    def _absent(self, batch: _Batch, said: str) -> Iterator[Outcome]:
+    def _absent(self, batch: Batch, said: str) -> Iterator[Outcome]:
         last = shown(said.strip().splitlines()[0]) if said.strip() else "and rsync does not say why"
         for work, before in batch.names.values():
             fault: FileFault = Unreadable(f"{shown(work.source.path)}: did not arrive ({last})")
@@ -365,8 +345,8 @@ class RemoteStore:
         self._live[handle] = _Landed(found.st_ino, {})
         return Staged(work, None, found.st_size, work.fingerprint, handle, adopted=True)
 
-    def tokens(self) -> Sequence[str]:
-        found: Sequence[str] = self._staging({"op": "tokens"})
+    def tokens(self, *, idle: float = 0.0) -> Sequence[str]:
+        found: Sequence[str] = self._staging({"op": "tokens", "idle": idle})
         return found
 
     def sweep(self, token: str) -> None:
@@ -381,15 +361,7 @@ class RemoteStore:
     def check(self, upstream: Tree | None) -> Iterator[Finding]:
         if isinstance(upstream, LocalTree):
             upstream.directory(b"")  # raises where the source is not there
-        findings = list(doctor.look_over(self._tree, reads=(self.options.algorithm,)))
-        yield from findings
-        if not all(finding.ok for finding in findings):
-            return
-        request = {"op": "trial", "token": secrets.token_hex(16), "mode": self.options.directory_mode}
-        yield from doctor.tried(self._tree, request, self.options.directory_mode)
-        room = self.room()
-        text = f"{room.free / max(1, room.total):.1%} of {self._tree} is free"
-        yield Finding("space", room.spare > 0, text, "" if room.spare > 0 else "free some space or lower min_free")
+        yield from doctor.fit(self._tree, self.options, self.room)
 
     def _staging(self, request: Mapping[str, Any], stop: Stop | None = None) -> Any:
         try:

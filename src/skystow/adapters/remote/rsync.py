@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
-from skystow.errors import NoSpace, PlaceFault, ReadOnly, SkystowError, Stopped, UnfitPlace, Unreachable
+from skystow.errors import NoSpace, PlaceFault, ReadOnly, SkystowError, Stopped, UnfitHost, UnfitPlace, Unreachable
 from skystow.model.records import Digest, shown
 from skystow.model.remote import RemoteHost
 from skystow.ports import Stop
@@ -163,7 +163,7 @@ class Run:
             )
         try:
             yield from self._listen(process, stop)
-            self.code = process.wait(self._limit)
+            self.code = self.code or process.wait(self._limit)  # our own verdict, where we ended it, is the better one
         finally:
             _end(process)
 
@@ -220,7 +220,8 @@ class Run:
                 )
         match whose:
             case Whose.OPERATOR:
-                return UnfitPlace(f"{remote}: {text}", remedy="rsync 3.1 or later must be there, and may be restricted")
+                remedy = "rsync 3.1 or later must be there, and may be restricted"
+                return UnfitHost(f"{remote}: {text}", place=remote, remedy=remedy)
             case Whose.RECEIVER:
                 return PlaceFault(f"{receiver}: {text}", place=receiver)
             case Whose.OURS:

@@ -16,27 +16,27 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from skystow.adapters.remote.session import Broken, Session
-from skystow.errors import ConfigError, OperatorFault, SkystowError, UnfitPlace, Unreachable
+from skystow.errors import ConfigError, SkystowError, UnfitHost, UnfitPlace, Unreachable
 from skystow.model.records import shown
 from skystow.model.remote import RemoteHost
 from skystow.ports import Stop
 
-_WHY: tuple[tuple[str, type[UnfitPlace] | type[Unreachable] | type[ConfigError], str, str], ...] = (
+_WHY: tuple[tuple[str, type[UnfitHost] | type[Unreachable] | type[ConfigError], str, str], ...] = (
     (
         r"IDENTIFICATION HAS CHANGED|host key .*has changed",
-        UnfitPlace,
+        UnfitHost,
         "its host key is not the one that we know",
         "find out why; if it was renewed, put the new key into known_hosts (ssh-keygen -R removes the old one)",
     ),
     (
         r"Host key verification failed|host key is known for",
-        UnfitPlace,
+        UnfitHost,
         "its host key is not known here",
         "compare its fingerprint with what its operator says, then add it to known_hosts (ssh-keyscan)",
     ),
     (
         r"Permission denied \(|Too many authentication failures|UNPROTECTED PRIVATE KEY",
-        UnfitPlace,
+        UnfitHost,
         "it refuses our key",
         "put our public key into its authorized_keys; a key with a passphrase needs an agent",
     ),
@@ -80,7 +80,7 @@ class Link:
 
     @contextmanager
     def session(self, place: str, stop: Stop | None = None) -> Iterator[Session]:
-        """A helper of our own for a while. Raises `Unreachable`, `OperatorFault` and `Stopped`."""
+        """A helper of our own for a while. Raises `Unreachable`, `UnfitHost`, `ConfigError`, `Stopped`."""
         self._open(place, stop)
         with self._lock:
             session = self._idle.pop() if self._idle else None
@@ -206,11 +206,9 @@ class Link:
         for pattern, kind, why, remedy in _WHY:
             if re.search(pattern, said):
                 message = f"{place}: {self.host}: {why} ({shown(said.splitlines()[-1])})"
-                return (
-                    Unreachable(message, place=place, remedy=remedy)
-                    if issubclass(kind, Unreachable)
-                    else kind(message, remedy=remedy)
-                )
+                if issubclass(kind, ConfigError):
+                    return kind(message, remedy=remedy)
+                return kind(message, place=place, remedy=remedy)
         if broken.code in (126, 127):
             return self.unfit(place, "it has no python3", "install python3 (3.6 or later) there", said)
         if broken.heard and not broken.heard.startswith(b"{"):
@@ -224,9 +222,9 @@ class Link:
         text = f"{place}: {self.host}: {broken}" + (f" ({shown(said.splitlines()[-1])})" if said else "")
         return Unreachable(text, place=place)
 
-    def unfit(self, place: str, why: str, remedy: str, said: str = "") -> OperatorFault:
+    def unfit(self, place: str, why: str, remedy: str, said: str = "") -> UnfitHost:
         tail = f" ({shown(said.splitlines()[-1])})" if said else ""
-        return UnfitPlace(f"{place}: {self.host}: {why}{tail}", remedy=remedy)
+        return UnfitHost(f"{place}: {self.host}: {why}{tail}", place=place, remedy=remedy)
 
 
 def _quoted(path: str) -> str:
