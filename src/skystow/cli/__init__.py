@@ -113,6 +113,9 @@ def archive(
 def run(
     site: SiteFile,
     once: Annotated[bool, typer.Option("--once", help="Archive all that is there, then end.")] = False,
+    component: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this one: files, archiver, controller, oods, a forwarder.")
+    ] = None,
     json: Json = False,
     give_up_after: GiveUp = "10min",
 ) -> NoReturn:
@@ -123,7 +126,7 @@ def run(
 
     patience = duration("--give-up-after", give_up_after)
     conduct(
-        lambda halt: serve(halt, site, once=once, json=json, give_up_after=patience),
+        lambda halt: serve(halt, site, once=once, json=json, give_up_after=patience, component=component),
         json=json,
         graceful=True,
         serves=not once,
@@ -287,6 +290,9 @@ def pysmurf_files_upgrade(site: SiteFile, json: Json = False) -> NoReturn:
     from skystow.cli.tables import upgrade
 
     conduct(lambda _: upgrade(site, json=json), json=json)
+
+
+from skystow.cli import observing  # noqa: E402, F401 - its commands join the others
 
 
 def main() -> None:

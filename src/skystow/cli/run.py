@@ -9,16 +9,26 @@ from typing import Any
 from skystow.cli.exits import Exit
 from skystow.cli.summary import Run, notes
 from skystow.cli.watch import Pace, watching
-from skystow.config import load
+from skystow.config import Site, load
+from skystow.errors import ConfigError
+from skystow.model.messages import Message
 from skystow.model.records import shown
+from skystow.service.component import Ending
 from skystow.service.halt import Halt
-from skystow.wiring import build
+from skystow.service.host import run_together
+from skystow.wiring import House, build
+from skystow.wiring.image import FILES, component_names, control_directory
 
 
-def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float) -> Exit:
+def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float, component: str | None = None) -> Exit:
     config = load(site)
+    names = _named(config, component, once=once)
     log = _log()
-    with build(config) as house:
+
+    def tell(message: Message) -> None:
+        log.info("event", what=type(message).__name__, of=shown(message.key), said=shown(str(message)))
+
+    with build(config, together=component is None, tell=tell) as house:
         log.info("started", site=shown(site), sources=len(config.sources), destinations=len(config.destinations))
         summary, told = Run(house), set[tuple[str, str]]()
 
@@ -36,11 +46,26 @@ def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float) 
 
         plain = json or not sys.stderr.isatty()
         with watching(house, line=line if plain else None):
-            ending = asyncio.run(house.component().run(halt, once=once, give_up_after=give_up_after))
+            ending = asyncio.run(_serve(house, halt, names, control_directory(site, config), once, give_up_after))
         note()
         code = summary.finish(ending, place=shown(site), json=json, endless=not once)
         log.info("ended", ending=ending.value)
         return code
+
+
+def _named(config: Site, component: str | None, *, once: bool) -> list[str]:
+    known = component_names(config)
+    if component is not None and component not in known:
+        raise ConfigError(f"this site has no component ‘{shown(component)}’", remedy=f"it has {', '.join(known)}")
+    if (once and (component or FILES) != FILES) or (once and FILES not in known):
+        raise ConfigError("only the file archiver can make a single pass", remedy="leave out --once")
+    return [component] if component else known
+
+
+async def _serve(house: House, halt: Halt, names: list[str], control: str, once: bool, give_up_after: float) -> Ending:
+    if once:
+        return await house.component().run(halt, once=True, give_up_after=give_up_after)
+    return await run_together(house.components(names), halt, control)
 
 
 def _log() -> Any:

@@ -109,10 +109,15 @@ class Conversation(Protocol):
     The same message may come twice, late, or never: whatever changes nothing gives no `Note`.
     """
 
-    name: str
-    """The component's; steps are kept under it, and it is its audience for notices."""
-    addresses: Sequence[str]
-    """Where it is spoken to; heard in this order."""
+    @property
+    def name(self) -> str:
+        """The component's; steps are kept under it, and it is its audience for notices."""
+        ...
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where it is spoken to; heard in this order."""
+        ...
 
     def hears(self, address: str) -> bool:
         """Whether messages for this address are taken from the bus in the present state."""

@@ -22,14 +22,16 @@ from skystow.engine.deliver import Rules
 from skystow.engine.retire import Policy
 from skystow.errors import ConfigError
 from skystow.model.layout import Layout
+from skystow.model.messages import Message
 from skystow.model.records import ALGORITHMS
-from skystow.model.transfer import JOURNAL, Destination, RetryPolicy, Route
+from skystow.model.transfer import JOURNAL, Audience, Destination, RetryPolicy, Route
 from skystow.ports import Announcer, Clock, Finding, Ledger, Source, Store, Tree
 from skystow.service.component import Component
 from skystow.service.intake import Inlet
 from skystow.service.pump import Lane
 from skystow.service.status import Progress
-from skystow.wiring import ledgers, pysmurf
+from skystow.service.talk import Talk
+from skystow.wiring import image, ledgers, pysmurf
 from skystow.wiring.ends import Ends, end_name, far, prove_remote, site_lanes, site_root, site_tree
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class House:
     """What else `skystow check` looks at."""
     config: Site | None = None
     progress: Progress = field(default_factory=Progress)
+    imaging: image.Imaging | None = None
+    """The image door, and whatever else can be commanded."""
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What keeps a source from being told of changes, or makes it doubtful; they grow while the house is at work."""
 
@@ -80,16 +84,39 @@ class House:
         )
 
     def component(self) -> Component:
+        """The file archiver alone, which nobody commands."""
+        return self._component(None, self.inlets, self.lanes, self.announcers)
+
+    def components(self, names: Sequence[str]) -> dict[str, Component]:
+        """Those of a site that are named, each of which can be commanded."""
+        if self.imaging is None:
+            raise ConfigError("there is nothing here that runs for ever", remedy="name a site file")
+        made = {}
+        for name in names:
+            part = self.imaging.part(name)
+            announcers: dict[str, Announcer] = {name: part.talk} if part.lanes else {}
+            if name == image.FILES:
+                made[name] = self._component(part.talk, self.inlets, self.lanes, self.announcers)
+                continue
+            if image.FILES not in names and name == names[0]:
+                announcers |= self.announcers  # the journal
+            made[name] = self._component(part.talk, (), part.lanes, announcers)
+        return made
+
+    def _component(
+        self, talk: Talk | None, inlets: Sequence[Inlet], lanes: Sequence[Lane], announcers: Mapping[str, Announcer]
+    ) -> Component:
         from skystow.adapters.process import alive, this_worker
 
         return Component(
             ledger=self.ledger,
             clock=self.clock,
-            inlets=self.inlets,
-            lanes=self.lanes,
-            announcers=self.announcers,
+            inlets=inlets,
+            lanes=lanes,
+            announcers=announcers,
             worker_alive=partial(alive, me=this_worker()),
             progress=self.progress,
+            talk=talk,
         )
 
 
@@ -109,8 +136,9 @@ class ArchiveOptions:
 
 
 @contextmanager
-def build(site: Site) -> Iterator[House]:
-    """A site, ready to run. Raises `ConfigError` and other `OperatorFault`s."""
+def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] = lambda _: None) -> Iterator[House]:
+    """A site, ready to run. `together`: all of its components in this process; `tell` hears what the Archiver says to
+    the outside. Raises `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.announce import JournalAnnouncer
     from skystow.adapters.clock import SystemClock
 
@@ -121,15 +149,17 @@ def build(site: Site) -> Iterator[House]:
     policy = site.retry.policy()
     lanes = list(site_lanes(site, ends, trees, policy))
     where = ledgers.site_ledger(site)
-    with closing(ends), ledgers.open_at(where, clock, policy, pysmurf.audiences(site)) as ledger:
+    with closing(ends), ledgers.open_at(where, clock, policy, everybody(site)) as ledger:
         tables = pysmurf.open_tables(site, origins, ledger)
         directories = (each for each in site.sources if isinstance(each, DirectoryConfig))
         swept = {each.name: _source(each, ends, origins[each.name], site.archive, clock) for each in directories}
         sources: dict[str, DirectorySource | PysmurfFilesSource] = {**swept, **tables.sources}
         journal = {JOURNAL.name: JournalAnnouncer(Path(site.journal))} if site.journal else {}
         roots = {each.name: site_root(each) for each in (*site.sources, *site.destinations)}
+        roots |= image.roots(site.image) if site.image else {}
         for name, root in roots.items():
             ledger.note_place(name, root)
+        progress = Progress()
         try:
             yield House(
                 ledger=ledger,
@@ -146,10 +176,17 @@ def build(site: Site) -> Iterator[House]:
                 doctors=tables.doctors,
                 config=site,
                 notes={name: source.notes for name, source in swept.items()},
+                progress=progress,
+                imaging=image.Imaging(site.image, ledger, clock, policy, progress, tell, together=together),
             )
         finally:
             for source in sources.values():
                 source.close()
+
+
+def everybody(site: Site | None) -> tuple[Audience, ...]:
+    """Who is to be told of what happens to files."""
+    return () if site is None else (*pysmurf.audiences(site), *image.audiences(site))
 
 
 def _source(config: DirectoryConfig, ends: Ends, tree: AnyTree, archive: str, clock: Clock) -> DirectorySource:
@@ -281,7 +318,7 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
     url = ledgers.existing_ledger(place, ledger_url)
     clock, site, ends = SystemClock(), None if ledgers.is_dest(place) else load(place), Ends()
     policy = site.retry.policy() if site else RetryPolicy(first=0.5, factor=2.0)
-    with closing(ends), ledgers.open_at(url, clock, policy, pysmurf.audiences(site)) as ledger:
+    with closing(ends), ledgers.open_at(url, clock, policy, everybody(site)) as ledger:
         roots = dict(ledger.places())
         if site is None:
             names = {count.route.destination for count in ledger.counts()} | {ARCHIVE}
@@ -291,6 +328,9 @@ def open_house(place: str, ledger_url: str | None = None) -> Iterator[House]:
         else:
             names = {each.name for each in site.destinations}
             roots |= {each.name: site_root(each) for each in (*site.sources, *site.destinations)}
+            if site.image is not None:
+                roots |= image.roots(site.image)
+                names |= {image.STAGING, image.BACKBONE, image.OODS}
         known = {each.name: site_tree(each, ends) for each in (*site.sources, *site.destinations)} if site else {}
         trees = {name: known.get(name) or ends.tree(root, place=name) for name, root in roots.items()}
         yield House(

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -136,7 +136,7 @@ def _imaging(site: Site) -> Site:
 class Imaging:
     """The image door of one site, opened: makes the parts of its components."""
 
-    image: Image
+    section: Image | None
     ledger: SqlLedger
     clock: Clock
     policy: RetryPolicy
@@ -146,10 +146,17 @@ class Imaging:
 
     def __post_init__(self) -> None:
         self.bells = Bells()
-        self.trees = trees(self.image)
-        for forwarder in self.image.forwarders:
-            for below in ("fits", "header", "raw"):
+        self.trees = trees(self.section) if self.section else {}
+        for forwarder in self.section.forwarders if self.section else ():
+            for below in ("fits", "header"):
                 os.makedirs(os.path.join(forwarder.work, below), mode=0o750, exist_ok=True)
+
+    @property
+    def image(self) -> Image:
+        """Raises `ConfigError`."""
+        if self.section is None:
+            raise ConfigError("this site has no image:")
+        return self.section
 
     def part(self, name: str) -> Part:
         """Of one component. Raises `ConfigError`."""
@@ -162,7 +169,10 @@ class Imaging:
                 return self._oods()
             case "files":
                 return Part(self._talk(Standing(FILES), {}, {}))
-        return self._forwarder(next(each for each in self.image.forwarders if each.name == name))
+        for each in self.image.forwarders:
+            if each.name == name:
+                return self._forwarder(each)
+        raise ConfigError(f"this site has no component {name}")
 
     def _talk(
         self,
@@ -205,7 +215,7 @@ class Imaging:
             initial_state=own.initial_state,
         )
         hand = Skill(Presences(self.ledger.board))
-        skills: dict[type, Skill] = {each: hand for each in (acts.PopForwarder, acts.Register, acts.Beat, acts.Look)}
+        skills: dict[type, Skill] = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), hand)
         return Part(self._talk(Archiver(settings), skills, {}))
 
     def _controller(self) -> Part:
@@ -341,7 +351,12 @@ def _session(clock: Clock) -> str:
 
 
 def _release(
-    ledger: Ledger, source: str, tree: Tree, act: acts.Act, *, stop: Stop  # noqa: ARG001 - the port's
+    ledger: Ledger,
+    source: str,
+    tree: Tree,
+    act: acts.Act,
+    *,
+    stop: Stop,  # noqa: ARG001 - the port's
 ) -> Sequence[Message]:
     """The only hand that removes what a file came by: the engine decides."""
     assert isinstance(act, acts.DropStaged | acts.DropLocal)  # noqa: S101
@@ -360,5 +375,3 @@ def _translated(filename: Callable[[Notice], str], notice: Notice) -> Message | 
         digest, size = str(notice.body["digest"]), int(notice.body["size"] or 0)
         return HandedOff(obsid, path, destination, digest, size, filename(notice))
     return HandoffFailed(obsid, path, destination, str(notice.body["text"]))
-
-

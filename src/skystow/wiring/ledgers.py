@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from skystow.config import Remote, Site, load
 from skystow.errors import ConfigError, OperatorFault
@@ -12,14 +13,20 @@ from skystow.model.layout import RESERVED
 from skystow.model.records import shown
 from skystow.model.remote import is_remote
 from skystow.model.transfer import Audience, RetryPolicy
-from skystow.ports import Clock, Ledger
+from skystow.ports import Clock
 from skystow.wiring.ends import site_root, state_ledger
+
+if TYPE_CHECKING:
+    from skystow.adapters.ledger import SqlLedger
 
 
 def site_ledger(site: Site) -> str:
     """The site's ledger; by default it lives in the first destination."""
     if site.ledger_url is not None:
         return site.ledger_url
+    if not site.destinations and site.image is not None:
+        make(site.image.staging.root)
+        return home(site.image.staging.root)
     first = site.destinations[0]
     root = first.root
     if isinstance(first, Remote):
@@ -63,6 +70,8 @@ def _usual(place: str) -> str:
     if os.path.isdir(place):
         return _below(place)
     site = load(place)
+    if not site.destinations and site.image is not None:
+        return site.ledger_url or _below(site.image.staging.root)
     first = site.destinations[0]
     there = f"sqlite:///{state_ledger(site_root(first))}" if isinstance(first, Remote) else _below(first.root)
     return site.ledger_url or there
@@ -92,7 +101,7 @@ def upgrade(url: str) -> tuple[str | None, str]:
 
 
 @contextmanager
-def open_at(url: str, clock: Clock, policy: RetryPolicy, audiences: Sequence[Audience] = ()) -> Iterator[Ledger]:
+def open_at(url: str, clock: Clock, policy: RetryPolicy, audiences: Sequence[Audience] = ()) -> Iterator[SqlLedger]:
     from skystow.adapters.ledger import open_ledger
     from skystow.adapters.process import this_worker
 

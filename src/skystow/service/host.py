@@ -1,0 +1,27 @@
+"""Several components in one process, each with its control socket; the process ends with the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from skystow.service.component import Component, Ending
+from skystow.service.control import listening
+from skystow.service.halt import Halt
+
+
+async def run_together(components: Mapping[str, Component], halt: Halt, control: str) -> Ending:
+    """Until `halt`, or until each was told to exit. `control`: the directory of the sockets.
+    Raises `OperatorFault` for what a person must change first; then all of them end."""
+    async with asyncio.TaskGroup() as group:
+        for component in components.values():
+            group.create_task(_one(component, Halt(halt), control))
+    return Ending.STOPPED
+
+
+async def _one(component: Component, halt: Halt, control: str) -> None:
+    if component.talk is None:
+        await component.run(halt, once=False)
+        return
+    async with listening(component.talk, control):
+        await component.run(halt, once=False)
