@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -108,24 +109,13 @@ class House:
     @contextmanager
     def running(self) -> Iterator[None]:
         """The talk in a thread of its own; its errors are raised here."""
-        failed: list[BaseException] = []
-
-        def run() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            future = thread.submit(lambda: asyncio.run(self.talk.run(self.halt)))
             try:
-                asyncio.run(self.talk.run(self.halt))
-            except BaseException as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            self.halt.set()
-            thread.join(LIMIT)
-        assert not thread.is_alive()
-        if failed:
-            raise failed[0]
+                yield
+            finally:
+                self.halt.set()
+                future.result(LIMIT)
 
 
 def until(condition: Callable[[], object]) -> None:
