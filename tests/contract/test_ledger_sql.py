@@ -25,12 +25,16 @@ from alembic.script import ScriptDirectory
 from skystow.adapters.ledger import (
     SqlLedger,
     events,
+    frames,
     intake,
+    letters,
+    mail,
     open_ledger,
     queue,
     repair,
     schema,
     sqlite,
+    talks,
     upgrade,
     verdicts,
 )
@@ -136,9 +140,9 @@ class TestSchema:
         looked for among all claims.)"""
         engine, plans = sqlite.make_engine(os.fsencode(path)), dict[str, str]()
         with engine.connect() as connection:
-            for module in (events, intake, queue, repair, verdicts):
+            for module in (events, frames, intake, letters, mail, queue, repair, talks, verdicts):
                 for name, statement in vars(module).items():
-                    if isinstance(statement, sa.Select | sa.Update | sa.Insert) and name != "_OF_DEAD":
+                    if isinstance(statement, sa.Select | sa.Update | sa.Insert | sa.Delete) and name != "_OF_DEAD":
                         compiled = statement.compile(dialect=engine.dialect)
                         if re.search("json_each|pieces", str(compiled)):
                             nothing = (None,) * len(getattr(compiled, "positiontup", None) or ())

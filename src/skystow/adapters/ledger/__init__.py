@@ -164,6 +164,9 @@ class SqlLedger:
     def retired(self, dossier: Dossier) -> None:
         repair.retired(self._database, self._me, dossier)
 
+    def removed(self, copies: Sequence[Copy], reason: str) -> int:
+        return repair.removed(self._database, self._me, copies, reason)
+
     # windows
 
     def find(self, name: str | bytes) -> Sequence[int]:

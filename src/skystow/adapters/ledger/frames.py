@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from skystow.adapters.ledger.among import among, among_hashes
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import frames
 from skystow.adapters.ledger.values import chunks, clamped, hashed, maybe_moment, path_of, plain
@@ -17,10 +18,8 @@ from skystow.model.records import Digest, path_bytes, shown
 from skystow.ports.image import Frame
 
 _F = frames.c
-_IDS = _F.id.in_(sa.bindparam("ids", expanding=True))
-KNOWN = sa.select(_F.id, _F.path_hash, _F.algorithm, _F.hex, _F.expired_at).where(
-    _F.path_hash.in_(sa.bindparam("hashes", expanding=True))
-)
+_IDS = among(_F.id, "ids")
+KNOWN = sa.select(_F.id, _F.path_hash, _F.algorithm, _F.hex, _F.expired_at).where(among_hashes(_F.path_hash, "hashes"))
 EXPIRABLE = (
     sa.select(frames)
     .where(_F.expired_at.is_(None), _F.ingested_at >= sa.bindparam("since"), _F.ingested_at < sa.bindparam("until"))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import dead_letters, identity, parcels
 from skystow.adapters.ledger.values import chunks, moment, name_key, plain
@@ -18,7 +19,7 @@ _KNOWN = sa.select(_L.name_key, _L.key).where(_OF_KEYS)
 _BURY = sa.insert(dead_letters)
 _SAY_ANEW = sa.update(dead_letters).where(_L.name_key == sa.bindparam("known")).values(reason=sa.bindparam("said"))
 _EXHUME = sa.delete(dead_letters).where(_OF_KEYS)
-_GIVE_AGAIN = sa.update(parcels).where(parcels.c.id.in_(sa.bindparam("ids", expanding=True))).values(unreadable=False)
+_GIVE_AGAIN = sa.update(parcels).where(among(parcels.c.id, "ids")).values(unreadable=False)
 
 EMBEDDED = "embedded bus"
 """Source of dead letters that are messages on the bus; no source of a site can have a name with a blank. The key is the

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import letters
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import parcels
 from skystow.adapters.ledger.values import chunks, hashed, plain
@@ -19,7 +20,7 @@ from skystow.model.records import DeadLetter, shown
 from skystow.ports.talk import Delivery
 
 _P = parcels.c
-_IDS = _P.id.in_(sa.bindparam("ids", expanding=True))
+_IDS = among(_P.id, "ids")
 WAITING = (
     sa.select(_P.id, _P.address, _P.kind, _P.body, _P.sender)
     .where(_P.address_hash == sa.bindparam("whither", type_=_P.address_hash.type), _P.unreadable == sa.false())

@@ -19,7 +19,7 @@ from skystow.ports import Copy, Dossier
 
 _T, _up = transfers.c, transfers.alias("up")
 _IDS = among(_T.id, "ids")
-_LOOK = sa.select(_T.id, _T.arrival_id, _T.state).where(_IDS).order_by(_T.id).with_for_update()
+_LOOK = sa.select(_T.id, _T.arrival_id, _T.state, _T.removed_at).where(_IDS).order_by(_T.id).with_for_update()
 
 _upstream_done = (
     sa.exists()
@@ -38,6 +38,7 @@ _REQUEUE = (
 _WAIT = sa.update(transfers).where(_IDS).values(_FREE | {"state": State.WAITING})
 _IGNORE = sa.update(transfers).where(_IDS).values(_FREE | {"state": State.CANCELLED})
 _VERIFIED = sa.update(transfers).where(_IDS).values(verified_at=sa.bindparam("now"))
+_REMOVED = sa.update(transfers).where(_IDS).values(removed_at=sa.bindparam("now"))
 _RETIRED = sa.update(arrivals).where(arrivals.c.id == sa.bindparam("arrival")).values(retired_at=sa.bindparam("now"))
 
 
@@ -101,6 +102,18 @@ def audited(database: Database, worker_id: int, copy: Copy, step: Step, text: st
                 connection.execute(_VERIFIED, {"ids": [row.id], "now": log.at})
             else:
                 log.announce(step, [row.id], text)
+
+
+@whole
+def removed(database: Database, worker_id: int, copies: Sequence[Copy], reason: str) -> int:
+    """See `Ledger.removed`."""
+    with database.writing() as connection:
+        log, rows = Log(database, connection, worker_id), _lawful(connection, copies, Step.REMOVED)
+        there = [row for row in rows if row.removed_at is None]
+        for some in chunks(row.id for row in there):
+            connection.execute(_REMOVED, {"ids": some, "now": log.at})
+        log.transfers(Step.REMOVED, [row.id for row in there], reason)
+    return len(there)
 
 
 @whole

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import letters, mail
+from skystow.adapters.ledger.among import among_hashes
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import kept, milestones, steps, talks
 from skystow.adapters.ledger.values import chunks, clamped, hashed, micros, moment, plain
@@ -23,7 +24,7 @@ _HALF_A_DAY = timedelta(hours=12)
 
 
 def _known(hash_: sa.Column[Any], *columns: sa.Column[Any]) -> sa.Select[Any]:
-    return sa.select(hash_, *columns).where(hash_.in_(sa.bindparam("hashes", expanding=True)))
+    return sa.select(hash_, *columns).where(among_hashes(hash_, "hashes"))
 
 
 TALKS = _known(_T.hash, _T.id, _T.closed_at)
