@@ -51,8 +51,6 @@ ADDRESS = "archiver/events"
 def expected_pixels(
     obsid: str, detector: str, shape: tuple[int, int] = SMALL
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-    obsid: str, detector: str, shape: tuple[int, int] = SMALL
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
     """(amplifiers, rows, columns) of 18-bit counts, no two CCDs alike. `shape` is (columns, rows) of an amplifier."""
     columns, rows = shape
     count = len(segments(detector)) * rows * columns
