@@ -409,7 +409,7 @@ class TestAcknowledgements:
     @pytest.mark.parametrize(
         ("until", "number"), [(NewArchiveItem, 5752), (XferParams, 5752), (ReadoutEnded, 5753), (HeaderReady, 5754)]
     )
-    def test_without_one_it_is_reported_once_and_said_again(self, up: Desk, until: type, number: int) -> None:
+    def test_without_one_it_is_reported_once_and_said_again(self, up: Desk, until: type[Message], number: int) -> None:
         effects = up.hear(StartIntegration(FIRST))
         if until is not NewArchiveItem:
             effects = up.locate()
