@@ -72,7 +72,7 @@ def rows(ledger: SqlLedger, *tables: sa.Table) -> list[int]:
 
 class TestAtomic:
     def test_all_of_a_transaction_or_nothing(self, ledger: SqlLedger) -> None:
-        tables = (schema.talks, schema.steps, schema.parcels, schema.milestones, schema.dead_letters)
+        tables = (schema.talks, schema.steps, schema.parcels, schema.milestones, schema.dead_letters, schema.kept)
 
         def converse() -> None:
             ledger.talks.converse(
@@ -81,6 +81,7 @@ class TestAtomic:
                 says=[Say("controller", START)],
                 marks=[STARTED],
                 buries=[Bury(DeadLetter("archiver", b"k", "no such image"))],
+                keep={"jobnum": "1"},
             )
 
         survived = 0
@@ -91,11 +92,11 @@ class TestAtomic:
                 break
             except InterruptedError:
                 survived += 1
-            assert rows(ledger, *tables) == [0, 0, 0, 0, 0]
-        assert survived == 6  # one for each table, and one that closes
-        assert rows(ledger, *tables) == [2, 3, 1, 1, 1]
+            assert rows(ledger, *tables) == [0, 0, 0, 0, 0, 0]
+        assert survived == 7  # one for each table, and one that closes
+        assert rows(ledger, *tables) == [2, 3, 1, 1, 1, 1]
         converse()  # its answer was lost: what is known stays as it is, what is said is said again
-        assert rows(ledger, *tables) == [2, 3, 2, 1, 1]
+        assert rows(ledger, *tables) == [2, 3, 2, 1, 1, 1]
         assert said(ledger) == [OTHER]
 
     def test_what_cannot_be_read_is_set_aside_with_its_letter_or_not_at_all(self, ledger: SqlLedger) -> None:

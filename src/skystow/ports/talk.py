@@ -62,8 +62,9 @@ class Talks(Protocol):
         says: Sequence[Say] = (),
         marks: Sequence[Mark] = (),
         buries: Sequence[Bury] = (),
+        keep: Mapping[str, str] | None = None,
     ) -> None:
-        """ONE TRANSACTION: steps, messages to send, milestones, dead letters. Milestones of a kind and detector that
+        """ONE TRANSACTION: steps, messages to send, milestones, dead letters, facts to `keep`. Milestones of a kind and detector that
         are known already are left as they are (the first counts), but FAULT, which is kept as often as it differs."""
 
     def steps(self, component: str) -> Sequence[tuple[datetime, Message]]:

@@ -129,6 +129,11 @@ class Together:
         assert (letter.source, letter.key, letter.reason) == ("archiver", b"k", "no such image")
         assert letter.at == clock.now()
 
+    def test_facts_are_kept(self, door: Door, beside: Door) -> None:
+        door.talks.converse("archiver", notes=[Note(START)], keep={"jobnum": "41", "state": "ENABLED"})
+        door.talks.converse("archiver", keep={"jobnum": "42"})
+        assert beside.talks.kept("archiver") == {"jobnum": "42", "state": "ENABLED"}
+
     def test_nothing_is_nothing(self, door: Door) -> None:
         door.talks.converse("archiver")
         assert said(door) == []

@@ -66,9 +66,10 @@ class SqlTalks:
         says: Sequence[Say] = (),
         marks: Sequence[Mark] = (),
         buries: Sequence[Bury] = (),
+        keep: Mapping[str, str] | None = None,
     ) -> None:
-        if notes or says or marks or buries:
-            _converse(self._database, component, notes, says, marks, buries)
+        if notes or says or marks or buries or keep:
+            _converse(self._database, component, notes, says, marks, buries, keep or {})
 
     def steps(self, component: str) -> Sequence[tuple[datetime, Message]]:
         """Raises `SchemaMismatch` where a later skystow wrote a step that we cannot read: to go on without it would
@@ -82,8 +83,7 @@ class SqlTalks:
             raise SchemaMismatch(f"a step of {component} cannot be read ({error})", remedy=remedy) from error
 
     def keep(self, component: str, values: Mapping[str, str]) -> None:
-        if values:
-            _keep(self._database, component, values)
+        self.converse(component, keep=values)
 
     def kept(self, component: str) -> Mapping[str, str]:
         with self._database.reading() as connection:
@@ -116,13 +116,16 @@ def _converse(
     says: Sequence[Say],
     marks: Sequence[Mark],
     buries: Sequence[Bury],
+    facts: Mapping[str, str],
 ) -> None:
     with database.writing() as connection:
         at = database.now(connection)
         _note(connection, component, notes, at)
         mail.post(connection, component, says, at)
         _mark(connection, marks, at)
-        letters.inter(connection, [bury.letter for bury in buries], at)
+        if buries:
+            letters.inter(connection, [bury.letter for bury in buries], at)
+        _keep(connection, component, facts)
 
 
 def _note(connection: sa.Connection, component: str, notes: Sequence[Note], at: int) -> None:
@@ -199,13 +202,11 @@ def _date(connection: sa.Connection, fresh: Sequence[dict[str, Any]]) -> None:
         row["day_obs"] = named[0] if named else nameless.setdefault(row["obsid_hash"], night)
 
 
-@whole
-def _keep(database: Database, component: str, values: Mapping[str, str]) -> None:
-    with database.writing() as connection:
-        known = {row.field for row in connection.execute(_KEPT, {"whose": component})}
-        if old := [{"whose": component, "which": f, "said": plain(v)} for f, v in values.items() if f in known]:
-            connection.execute(_KEEP, old)
-        if new := [
-            {"component": component, "field": f, "value": plain(v)} for f, v in values.items() if f not in known
-        ]:
-            connection.execute(sa.insert(kept), new)
+def _keep(connection: sa.Connection, component: str, facts: Mapping[str, str]) -> None:
+    if not facts:
+        return
+    known = {row.field for row in connection.execute(_KEPT, {"whose": component})}
+    if old := [{"whose": component, "which": f, "said": plain(v)} for f, v in facts.items() if f in known]:
+        connection.execute(_KEEP, old)
+    if new := [{"component": component, "field": f, "value": plain(v)} for f, v in facts.items() if f not in known]:
+        connection.execute(sa.insert(kept), new)

@@ -294,6 +294,15 @@ class MemoryLedger(ImageDoor):
                 if step is Step.VERIFIED:
                     transfer.verified_at = self._clock.now()
 
+    def removed(self, copies: Sequence[Copy], reason: str) -> int:
+        with self._lock:
+            there = [row for copy in copies if (row := self._rows.transfers[copy.id - 1]).removed_at is None]
+            there = [row for row in there if row.state is State.DONE]
+            for transfer in there:
+                transfer.removed_at = self._clock.now()
+                self._step(transfer, Step.REMOVED, text=reason)
+            return len(there)
+
     def retired(self, dossier: Dossier) -> None:
         with self._lock:
             row = self._rows.arrivals[dossier.id - 1]

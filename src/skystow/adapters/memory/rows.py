@@ -85,6 +85,7 @@ class TransferRow:
     reason: Reason = NO_REASON
     done_at: datetime | None = None
     verified_at: datetime | None = None
+    removed_at: datetime | None = None
     settled: tuple[str, type] | None = None
     """Token and kind of the last verdict."""
 
@@ -129,7 +130,7 @@ class TransferRow:
             wakes_at=datetime.fromtimestamp(self.wake_at, UTC) if waits else None,
             leased_by=str(self.worker) if self.worker else None,
             verified_at=self.verified_at,
-            removed_at=None,
+            removed_at=self.removed_at,
             blocked=self.state is State.WAITING and self.blocked,
         )
 

@@ -48,6 +48,7 @@ class MemoryTalks:
         says: Sequence[Say] = (),
         marks: Sequence[Mark] = (),
         buries: Sequence[Bury] = (),
+        keep: Mapping[str, str] | None = None,
     ) -> None:
         with self._lock:
             for note in notes:
@@ -56,6 +57,7 @@ class MemoryTalks:
                 self._mark(mark)
             self._bus.publish(says)
             self._bury([bury.letter for bury in buries])
+            self._kept.setdefault(component, {}).update(keep or {})
 
     def _note(self, talk: _Talk, note: Note) -> None:
         step = written(note.message)
@@ -80,8 +82,7 @@ class MemoryTalks:
             return [(at, read(*step)) for _, at, step in steps]
 
     def keep(self, component: str, values: Mapping[str, str]) -> None:
-        with self._lock:
-            self._kept.setdefault(component, {}).update(values)
+        self.converse(component, keep=values)
 
     def kept(self, component: str) -> Mapping[str, str]:
         with self._lock:
