@@ -49,6 +49,7 @@ class Step(StrEnum):
     DAMAGED = "damaged"  # read again, digest does not hold
     MISSING = "missing"  # looked for again, not there
     RETIRED = "retired"  # removed at its source, after proof
+    REMOVED = "removed"  # a copy was removed on purpose
 
 
 TRANSITIONS: Mapping[tuple[State, Step], State] = {
@@ -71,6 +72,7 @@ TRANSITIONS: Mapping[tuple[State, Step], State] = {
     (State.DONE, Step.DAMAGED): State.DONE,
     (State.DONE, Step.MISSING): State.DONE,
     (State.DONE, Step.RETIRED): State.DONE,
+    (State.DONE, Step.REMOVED): State.DONE,
 }
 """Anything absent is unlawful; the picture in the docs is drawn from this table."""
 

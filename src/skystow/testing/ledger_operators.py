@@ -145,6 +145,17 @@ class Operators:
         assert desk.steps("a")[-2:] == [Step.DAMAGED, Step.VERIFIED]
         assert [e.text for e in desk.dossier("a").events if e.step is Step.DAMAGED] == ["one bit"]
 
+    def test_removed(self, desk: Desk) -> None:
+        desk.admit("a")
+        assert desk.ledger.removed([desk.copy("a")], "too early") == 0
+        desk.deliver(desk.claim())
+        desk.clock.advance(100)
+        assert desk.ledger.removed([desk.copy("a")], "expired") == 1
+        assert desk.ledger.removed([desk.copy("a")], "again") == 0
+        copy = desk.copy("a")
+        assert (copy.removed_at, copy.state) == (desk.clock.now(), State.DONE)
+        assert [e.text for e in desk.dossier("a").events if e.step is Step.REMOVED] == ["expired"]
+
     def test_retired(self, desk: Desk) -> None:
         desk.admit("a")
         desk.deliver(desk.claim())
