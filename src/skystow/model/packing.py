@@ -18,7 +18,7 @@ def _all(base: type[Message]) -> dict[str, type[Message]]:
     found: dict[str, type[Message]] = {}
     for each in base.__subclasses__():
         found |= _all(each)
-        if not each.__name__.startswith("_") and each is not reports.Report:
+        if not each.__name__.startswith("_") and each.__name__ != reports.Report.__name__:
             found[each.__name__] = each
     return found
 

@@ -64,8 +64,9 @@ class Talks(Protocol):
         buries: Sequence[Bury] = (),
         keep: Mapping[str, str] | None = None,
     ) -> None:
-        """ONE TRANSACTION: steps, messages to send, milestones, dead letters, facts to `keep`. Milestones of a kind and detector that
-        are known already are left as they are (the first counts), but FAULT, which is kept as often as it differs."""
+        """ONE TRANSACTION: steps, messages to send, milestones, dead letters, facts to `keep`. Milestones of a
+        kind and detector that are known already are left as they are (the first counts), but FAULT, which is kept as
+        often as it differs."""
 
     def steps(self, component: str) -> Sequence[tuple[datetime, Message]]:
         """Every step of the conversations of `component` that are not closed, oldest first."""
