@@ -18,6 +18,7 @@ def _all(base: type[Message]) -> dict[str, type[Message]]:
     found: dict[str, type[Message]] = {}
     for each in base.__subclasses__():
         found |= _all(each)
+        # By name: a dataclass with slots is made twice, and its first form stays among the subclasses.
         if not each.__name__.startswith("_") and each.__name__ != reports.Report.__name__:
             found[each.__name__] = each
     return found
