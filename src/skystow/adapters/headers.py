@@ -43,11 +43,13 @@ class Unlawful(FileFault):
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """`seconds` for each of connecting and answering. `hosts`: those that may be asked (empty: all)."""
+    """`seconds` for each of connecting and answering. `hosts`: those that may be asked (empty: all). `ca_file`: who is
+    trusted over HTTPS, instead of those whom the system trusts."""
 
     seconds: float = 5.0
     most_bytes: int = 1 << 20
     hosts: Collection[str] = ()
+    ca_file: str | None = None
 
 
 class HeaderFetcher:
@@ -55,7 +57,7 @@ class HeaderFetcher:
 
     def __init__(self, work: WorkDirectory, options: FetchOptions | None = None) -> None:
         self.work, self.options = work, options or FetchOptions()
-        self._tls = ssl.create_default_context()
+        self._tls = ssl.create_default_context(cafile=self.options.ca_file)
 
     def __call__(self, act: Act, *, stop: Stop) -> Sequence[Message]:
         if not isinstance(act, FetchHeader):
