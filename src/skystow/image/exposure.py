@@ -130,8 +130,6 @@ class Exposure:
     caught_up: bool = False
     retrieved: set[str] = field(default_factory=set)
     ingested: set[str] = field(default_factory=set)
-    heard_of: set[str] = field(default_factory=set)
-    """Detectors whose retrieval had an outcome, good or bad."""
     told: set[Message] = field(default_factory=set)
     last_at: datetime | None = None
     """When the last one was ingested."""
@@ -181,8 +179,6 @@ class Exposure:
 
     def _outcome(self, message: ImageRetrieval | ImageInOODS, at: datetime) -> None:
         detector = detector_of(message)
-        if isinstance(message, ImageRetrieval):
-            self.heard_of.add(detector)
         if message.status_code:
             return  # what was well once stays so: a failure that comes late is that of an earlier attempt
         if isinstance(message, ImageRetrieval):
@@ -208,7 +204,7 @@ class Exposure:
     @property
     def over(self) -> bool:
         """Nothing more will come but repeats."""
-        return self.complete and self.heard_of.issuperset(self.expected)
+        return self.complete and self.retrieved.issuperset(self.expected)
 
     @property
     def owed(self) -> bool:

@@ -67,6 +67,7 @@ class Exposures:
         self.aside: dict[str, Exposure] = {}
         """Heard of, and not ours: begun while DISABLED, or nobody knows when."""
         self._closed: dict[str, Exposure | None] = {}
+        """Complete, the latest ones; None: by an earlier process, so that whatever comes now is a repeat."""
         self._strays: dict[Message, None] = {}
 
     def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
@@ -218,14 +219,13 @@ class Exposures:
 
     def _stray(self, message: Outcome, now: datetime) -> list[Effect]:
         """Of an exposure that is closed, or that we never heard of: the world is told, once."""
-        exposure = self._closed.get(message.obsid)
-        if exposure is not None:
-            new = exposure.fold(message, now)
-        else:
-            new = message not in self._strays and (message.obsid not in self._closed or message.status_code != 0)
-        if not new:
+        if message.obsid in self._closed:
+            exposure = self._closed[message.obsid]
+            if exposure is None or not exposure.fold(message, now):
+                return self.ignore(message)
+        elif message in self._strays:
             return self.ignore(message)
-        if exposure is None:
+        else:
             self._strays[message] = None
             if len(self._strays) > MOST_STRAYS:
                 del self._strays[next(iter(self._strays))]
@@ -324,8 +324,9 @@ class Exposures:
                 text = f"given up: {exposure.summed_up(now)}"
                 effects.append(Mark(exposure.obsid, Milestone.FAULT, text=text))
             effects.append(Note(exposure.first, closes=True))
-            if exposure.obsid in self.ours:
+            if exposure.complete:
                 effects += self._close(exposure)
+            self.ours.pop(exposure.obsid, None)
             self.aside.pop(exposure.obsid, None)
         return effects
 
