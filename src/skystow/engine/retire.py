@@ -132,3 +132,13 @@ def release(ledger: Ledger, source: str, tree: Tree, origin: PurePosixPath) -> b
         ledger.retired(dossier)
         return True
     return False
+
+
+def discard(ledger: Ledger, destination: str, tree: Tree, path: PurePosixPath, reason: str) -> None:
+    """Remove a published file that turned out to be of no use; it was put aside under another name before."""
+    if (now := tree.stat(path)) is not None:
+        tree.remove(path, now)
+    for number in ledger.find(path_bytes(path)):
+        dossier = ledger.dossier(number)
+        copies = [c for c in dossier.copies if c.route.destination == destination and c.path == path] if dossier else []
+        ledger.removed(copies, reason)

@@ -263,14 +263,12 @@ class Talk:
         for each in effects:
             if isinstance(each, Become):
                 kept |= {"state": each.state.name, "error": f"{each.number} {each.report}".strip()}
-        if kept:
-            self.talks.keep(name, kept)
         notes = [each for each in effects if isinstance(each, Note)]
         says = [each for each in effects if isinstance(each, Say)]
         marks = [each for each in effects if isinstance(each, Mark)]
         buries = [each for each in effects if isinstance(each, Bury)]
-        if notes or says or marks or buries:
-            self.talks.converse(name, notes=notes, says=says, marks=marks, buries=buries)
+        if notes or says or marks or buries or kept:
+            self.talks.converse(name, notes=notes, says=says, marks=marks, buries=buries, keep=kept)
         if says or by_source:
             self.bells.ring()
 

@@ -32,6 +32,7 @@ from skystow.service.pump import Lane
 from skystow.service.status import Progress
 from skystow.service.talk import Talk
 from skystow.wiring import image, ledgers, pysmurf
+from skystow.wiring.components import Imaging
 from skystow.wiring.ends import Ends, end_name, far, prove_remote, site_lanes, site_root, site_tree
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class House:
     """What else `skystow check` looks at."""
     config: Site | None = None
     progress: Progress = field(default_factory=Progress)
-    imaging: image.Imaging | None = None
+    imaging: Imaging | None = None
     """The image door, and whatever else can be commanded."""
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What keeps a source from being told of changes, or makes it doubtful; they grow while the house is at work."""
@@ -159,7 +160,7 @@ def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] 
         roots |= image.roots(site.image) if site.image else {}
         for name, root in roots.items():
             ledger.note_place(name, root)
-        progress = Progress()
+        progress, others = Progress(), {each.name: each.root for each in site.destinations}
         try:
             yield House(
                 ledger=ledger,
@@ -177,7 +178,7 @@ def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] 
                 config=site,
                 notes={name: source.notes for name, source in swept.items()},
                 progress=progress,
-                imaging=image.Imaging(site.image, ledger, clock, policy, progress, tell, together=together),
+                imaging=Imaging(site.image, ledger, clock, policy, progress, tell, together=together, others=others),
             )
         finally:
             for source in sources.values():

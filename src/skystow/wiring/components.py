@@ -1,0 +1,350 @@
+"""The part of the composition root that makes the components of the image door, each with its hands and lanes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, timedelta
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from skystow.config.image import Expiry, ForwarderConfig, Image
+from skystow.engine import expire as expiry
+from skystow.engine.deliver import Rules
+from skystow.engine.retire import discard, release
+from skystow.errors import ConfigError, Unreadable
+from skystow.image.archiver import Archiver
+from skystow.image.archiver import Settings as ArchiverSettings
+from skystow.image.controller import Controller
+from skystow.image.controller import Settings as ControllerSettings
+from skystow.image.forwarder import Forwarder
+from skystow.image.forwarder import Settings as ForwarderSettings
+from skystow.image.oods import Oods
+from skystow.image.oods import Settings as OodsSettings
+from skystow.image.standing import Standing
+from skystow.model import acts
+from skystow.model.messages import Message
+from skystow.model.records import Notice, shown
+from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFailed
+from skystow.model.transfer import Destination, RetryPolicy, Route, Step
+from skystow.ports import Clock, Ledger, Stop, Store, Tree
+from skystow.ports.image import Camera
+from skystow.ports.talk import Conversation, Hand
+from skystow.service.pump import Lane
+from skystow.service.talk import POLL, Bells, Skill, Talk
+from skystow.wiring.image import (
+    BACKBONE,
+    FILES,
+    OODS,
+    STAGING,
+    association,
+    locations,
+    make_camera,
+    make_places,
+    roots,
+    trees,
+)
+
+if TYPE_CHECKING:
+    from skystow.adapters.ledger import SqlLedger
+    from skystow.adapters.shelf import Shelf
+    from skystow.adapters.tree import LocalTree
+    from skystow.service.status import Progress
+
+ALGORITHM = "sha256"
+
+TOGETHER = 2.0
+"""Seconds between two looks at the bus where every component of the site is in this process: the bell rings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one component of the image door adds to a `Component`."""
+
+    talk: Talk
+    lanes: Sequence[Lane] = ()
+
+
+@dataclass
+class Imaging:
+    """The image door of one site, opened: makes the parts of its components."""
+
+    section: Image | None
+    ledger: SqlLedger
+    clock: Clock
+    policy: RetryPolicy
+    progress: Progress
+    tell: Callable[[Message], None]
+    together: bool
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Roots of the file archiver's destinations; those on other hosts are no directory here."""
+    say: Callable[[str], None] = lambda _: None
+    cameras: Callable[[ForwarderConfig, Image], Camera] = make_camera
+    """A demonstration gives its own, which it also exposes."""
+
+    def __post_init__(self) -> None:
+        self.bells = Bells()
+        if self.section is not None:
+            make_places(self.section)
+        self.trees = trees(self.section) if self.section else {}
+
+    @property
+    def image(self) -> Image:
+        """Raises `ConfigError`."""
+        if self.section is None:
+            raise ConfigError("this site has no image:")
+        return self.section
+
+    def part(self, name: str) -> Part:
+        """Of one component. Raises `ConfigError`."""
+        match name:
+            case "archiver":
+                return self._archiver()
+            case "controller":
+                return self._controller()
+            case "oods":
+                return self._oods()
+            case "files":
+                return Part(self._talk(Standing(FILES), {}, {}))
+        for each in self.image.forwarders:
+            if each.name == name:
+                return self._forwarder(each)
+        raise ConfigError(f"this site has no component {name}")
+
+    def _talk(
+        self,
+        conversation: Conversation,
+        skills: Mapping[type, Skill],
+        destinations: Mapping[str, tuple[Destination, ...]],
+        filename: Callable[[Notice], str] = lambda _: "",
+    ) -> Talk:
+        return Talk(
+            conversation,
+            bus=self.ledger.bus,
+            talks=self.ledger.talks,
+            ledger=self.ledger,
+            clock=self.clock,
+            progress=self.progress,
+            bells=self.bells,
+            skills=skills,
+            destinations=destinations,
+            translate=partial(_translated, filename),
+            tell=self.tell,
+            poll=TOGETHER if self.together else POLL,
+        )
+
+    def _archiver(self) -> Part:
+        from skystow.adapters.presence import Presences
+
+        image, own = self.image, self.image.archiver
+        settings = ArchiverSettings(
+            name=image.name,
+            short_name=image.short_name,
+            camera=image.camera,
+            detectors=image.detectors,
+            session_id=_session(self.clock),
+            ack_timeout=own.ack_timeout,
+            heartbeat=own.heartbeat,
+            patience=own.patience,
+            deadline=own.deadline,
+            catch_up=own.catch_up,
+            association_key=association(image),
+            initial_state=own.initial_state,
+        )
+        hand = Skill(Presences(self.ledger.board))
+        skills: dict[type, Skill] = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), hand)
+        return Part(self._talk(Archiver(settings), skills, {}))
+
+    def _controller(self) -> Part:
+        from skystow.adapters.landing import Landing, Manifests
+
+        image, own, staging = self.image, self.image.controller, self.trees[STAGING]
+        links = {name: root for name, root in roots(image).items() if name in (BACKBONE, OODS)}
+        settings = ControllerSettings(
+            links=links,
+            camera=image.camera,
+            archiver=image.name,
+            oods=OODS if image.oods else None,
+            detectors=image.detectors,
+            sweep_every=timedelta(seconds=own.sweep_every),
+            initial_state=own.initial_state,
+        )
+        landing = Landing(
+            staging,
+            self.ledger,
+            inspect=_inspect,
+            day_mode=image.staging.directory_mode,
+            sweep_after=own.sweep_after,
+        )
+        manifests = Manifests([self.trees[name] for name in links])
+        skills: dict[type, Skill] = {
+            acts.MakeDay: Skill(landing.make_day),
+            acts.Adopt: Skill(landing.adopt, threads=2),
+            acts.DropStaged: Skill(partial(_release, self.ledger, STAGING, staging)),
+            acts.SweepStaging: Skill(landing.sweep),
+            acts.WriteManifest: Skill(manifests.write),
+        }
+        targets = (Destination(BACKBONE, owned=False), Destination(OODS))
+        destinations = {STAGING: tuple(each for each in targets if each.name in links)}
+        lanes = [self._link_lane(STAGING, each.name) for each in destinations[STAGING]]
+        return Part(self._talk(Controller(settings), skills, destinations), lanes)
+
+    def _link_lane(self, source: str, name: str) -> Lane:
+        from skystow.adapters.hardlink import HardlinkStore
+        from skystow.adapters.options import StoreOptions
+
+        section = {STAGING: self.image.staging, BACKBONE: self.image.backbone, OODS: self.image.oods}[name]
+        options = StoreOptions(directory_mode=section.directory_mode if section else 0o2775)
+        store = HardlinkStore(name, self.trees[name], {source: self.trees[source]}, options)
+        return self._lane(source, store)
+
+    def _lane(self, source: str, store: Store) -> Lane:
+        return Lane(Route(source, store.name), store, Rules(self.policy, ALGORITHM), streams=1)
+
+    def _forwarder(self, config: ForwarderConfig) -> Part:
+        from skystow.adapters.assembly import Assembler, LocalDropper
+        from skystow.adapters.headers import FetchOptions, HeaderFetcher
+        from skystow.adapters.presence import Presences
+        from skystow.adapters.work import WorkDirectory
+
+        image, tree, work = self.image, self.trees[config.name], WorkDirectory(config.work, place=config.name)
+        settings = ForwarderSettings(
+            target_root=image.staging.root,
+            locations=locations(image.detectors),
+            detectors=image.detectors,
+            name=config.name,
+            component=f"127.0.0.1:{socket.gethostname()}",
+            association_key=association(image),
+            ack_timeout=timedelta(seconds=config.ack_timeout),
+            initial_state=config.initial_state,
+        )
+        board = Skill(Presences(self.ledger.board, config.name, settings.address, settings.presence_key))
+        fetcher = HeaderFetcher(work, FetchOptions(seconds=config.header_timeout, most_bytes=config.header_size))
+        skills: dict[type, Skill] = {
+            acts.Register: board,
+            acts.Beat: board,
+            acts.Look: board,
+            acts.FetchHeader: Skill(fetcher, threads=2),
+            acts.Assemble: Skill(Assembler(work, self.cameras(config, image)), threads=config.threads),
+            acts.DropLocal: Skill(
+                partial(_drop_local, self.ledger, config.name, tree, LocalDropper(work, config.name))
+            ),
+        }
+        destinations = {config.name: (Destination(STAGING, owned=False),)}
+        lane = self._link_lane(config.name, STAGING) if config.send == "link" else self._copy_lane(config.name)
+        return Part(self._talk(Forwarder(settings), skills, destinations), [lane])
+
+    def _copy_lane(self, source: str) -> Lane:
+        from skystow.adapters.options import StoreOptions
+        from skystow.adapters.posix import PosixStore
+
+        staging = self.image.staging
+        options = StoreOptions(
+            directory_mode=staging.directory_mode, min_free=staging.min_free, algorithm=ALGORITHM, file_mode=0o444
+        )
+        return self._lane(source, PosixStore(STAGING, self.trees[STAGING], {source: self.trees[source]}, options))
+
+    def _oods(self) -> Part:
+        from skystow.adapters.fits import read_frame
+        from skystow.adapters.shelf import Shelf, load_hook
+        from skystow.adapters.tree import LocalTree
+
+        config, tree = self.image.oods, self.trees.get(OODS)
+        if config is None or tree is None:
+            raise ConfigError("this site has no oods")
+        settings = OodsSettings(
+            expire_every=timedelta(seconds=config.expire.every) if config.expire else None,
+            initial_state=config.initial_state,
+        )
+        os.makedirs(config.bad_files, mode=0o755, exist_ok=True)
+        bad = LocalTree(config.bad_files, place="bad files")
+        shelf = Shelf(tree, bad, self.ledger.catalogue, self.ledger, read=read_frame, hook=load_hook(config.hook))
+        skills: dict[type, Skill] = {acts.Ingest: Skill(partial(_ingest, shelf, self.ledger, tree), threads=2)}
+        if config.expire:
+            skills[acts.Expire] = Skill(partial(self._expire, config.expire, tree))
+        return Part(self._talk(Oods(settings), skills, {}))
+
+    def _expire(self, config: Expiry, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002
+        def crowded() -> bool:
+            if config.keep_free is None:
+                return True
+            found = os.statvfs(tree.root)
+            return found.f_bavail < config.keep_free * found.f_blocks
+
+        def names(path: PurePosixPath) -> int:
+            found = tree.look(path)
+            return found.st_nlink if found else 0
+
+        device = os.stat(tree.root).st_dev
+        elsewhere = {
+            name: not os.path.isdir(root) or os.stat(root).st_dev != device for name, root in self.others.items()
+        }
+        root = os.fsdecode(tree.root)
+        shelf = expiry.Shelf(OODS, root, tree, names, crowded, elsewhere)
+        policy = expiry.Policy(config.older_than, config.requires)
+        done = expiry.expire(shelf, self.ledger.catalogue, self.ledger, policy, stop=stop)
+        if done.removed or done.stopped:
+            self.say(f"expiry: {done.removed} removed, {done.freed} freed {done.bytes:,} bytes; {done.stopped}")
+        return []
+
+
+def _session(clock: Clock) -> str:
+    return clock.now().astimezone(UTC).replace(tzinfo=None).isoformat(sep="_", timespec="microseconds")
+
+
+def _release(
+    ledger: Ledger,
+    source: str,
+    tree: Tree,
+    act: acts.Act,
+    *,
+    stop: Stop,  # noqa: ARG001 - the port's
+) -> Sequence[Message]:
+    """The only hand that removes what a file came by: the engine decides."""
+    assert isinstance(act, acts.DropStaged | acts.DropLocal)  # noqa: S101
+    if release(ledger, source, tree, PurePosixPath(act.path)):
+        return [Dropped(act.obsid, act.path)]
+    return []
+
+
+def _drop_local(
+    ledger: Ledger, source: str, tree: Tree, dropper: Hand, act: acts.Act, *, stop: Stop
+) -> Sequence[Message]:
+    """A finished file goes as everything goes that came by somewhere; a header, which was never admitted, by its hand."""
+    assert isinstance(act, acts.DropLocal)  # noqa: S101
+    if act.digest and release(ledger, source, tree, PurePosixPath(act.path)):
+        return [Dropped(act.obsid, act.path)]
+    return dropper(act, stop=stop)
+
+
+def _inspect(fd: int, obsid: str, detector: str) -> None:
+    from skystow.adapters.fits import read_frame
+
+    said = read_frame(fd)
+    if (said.obsid, said.detector) != (obsid, detector):
+        raise Unreadable(f"its headers say {shown(said.obsid)} {shown(said.detector)}, its name {obsid} {detector}")
+
+
+def _ingest(shelf: Shelf, ledger: Ledger, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:
+    """A bad file that was put aside goes from where readers look, by the engine's hand."""
+    reports = shelf.ingest(act, stop=stop)
+    for each in reports:
+        if isinstance(each, IngestFailed) and each.moved_to:
+            path = PurePosixPath(each.filename).relative_to(os.fsdecode(tree.root))
+            discard(ledger, OODS, tree, path, each.reason)
+    return reports
+
+
+def _translated(filename: Callable[[Notice], str], notice: Notice) -> Message | None:
+    """What became of a file, for the conversation whose it is."""
+    obsid = PurePosixPath(notice.path).name.rpartition("-")[0]
+    path, destination = str(notice.path), str(notice.body["destination"])
+    if not obsid:
+        return None
+    if notice.kind == Step.DELIVERED:
+        digest, size = str(notice.body["digest"]), int(notice.body["size"] or 0)
+        return HandedOff(obsid, path, destination, digest, size, filename(notice))
+    return HandoffFailed(obsid, path, destination, str(notice.body["text"]))
