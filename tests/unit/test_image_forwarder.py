@@ -363,6 +363,8 @@ def test_pixels_that_are_late_are_waited_for() -> None:
     during(night, 40)
     assert night.retrieved() == WELL
     assert len(asked_for) == 3 * 6, "at 0, 1, 3, 7, 15 and 31 s"
+    faults = {(mark.detector, mark.text) for mark in night.marks if mark.what is Milestone.FAULT}
+    assert faults == {(detector, "not read out; it is tried again") for detector in DETECTORS}
 
 
 def test_a_file_is_announced_until_it_is_acknowledged() -> None:

@@ -6,6 +6,7 @@ read as JSON would: what YAML 1.1 takes for dates, base-60 numbers (`12:34:56`) 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,19 @@ MOST_ALIASES, MOST_CARDS, DEEPEST = 64, 200_000, 8
 
 Value = str | int | float | bool | None
 
-_CORE = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+_CORE = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NAMED: Mapping[str, Value] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "-.inf", ".nan", ".NaN", ".NAN"), math.nan),
+}
+"""What is not finite is undefined in FITS."""
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
+"""As PyYAML has them, which quotes texts that look so, less base 60, base 2, 8 and 16, and `_`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +47,10 @@ Header = Mapping[str, Sequence[Card]]
 """Cards by section: `PRIMARY`, `R22S00_PRIMARY`, `R22S00_Segment10` …"""
 
 
-class _Loader(yaml.CSafeLoader):
-    """Scalars as PyYAML writes them (whatever it would take for a number, it quotes in a text), without its fancies."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-for _kind, _first, _pattern in (
-    ("null", "~nN", r"~|null|Null|NULL|"),
-    ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
-    ("int", "-+0123456789", r"[-+]?(?:0|[1-9][0-9]{0,17})"),
-    (
-        "float",
-        "-+.0123456789",
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), [*_first, ""])
-
-
 def parse(content: bytes) -> Header:
     """Raises `Unreadable` with a sentence for whatever is not a header."""
     try:
-        _inspect(content)
-        document = yaml.load(content, Loader=_Loader)  # noqa: S506 - a safe loader, and no tags are left in it
+        document = _document(content)
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
         raise Unreadable(f"no YAML: {_sentence(error)}") from error
     if not isinstance(document, dict) or not document:
@@ -64,29 +58,71 @@ def parse(content: bytes) -> Header:
     header: dict[str, Sequence[Card]] = {}
     count = 0
     for name, cards in document.items():
-        if not isinstance(name, str) or not isinstance(cards, list):
-            raise Unreadable(f"section {shown(str(name))} is no list of cards")
+        if not isinstance(cards, list):
+            raise Unreadable(f"section {shown(name)} is no list of cards")
         if (count := count + len(cards)) > MOST_CARDS:
             raise Unreadable(f"the header has more than {MOST_CARDS} cards")
         header[name] = [_card(name, card) for card in cards]
     return header
 
 
-def _inspect(content: bytes) -> None:
-    """Look at the events before anything is built of them: an anchor in an anchor never gets to grow."""
-    depth = aliases = 0
-    for event in yaml.parse(content, Loader=_Loader):
-        if isinstance(event, yaml.AliasEvent):
-            aliases += 1
-        elif isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > DEEPEST or aliases > MOST_ALIASES:
-            raise Unreadable("the header is nested too deeply, or refers to itself too often")
-        tag = getattr(event, "tag", None)
-        if tag is not None and tag not in _CORE:
-            raise Unreadable(f"the header has the tag {shown(str(tag))}")
+def _document(content: bytes) -> Any:
+    """Built from the events, so that nothing but text, numbers, lists and mappings can come of it. What an alias
+    refers to is whole before, and is shared, not copied: neither a loop nor a bomb can be said."""
+    anchors: dict[str, Any] = {}
+    stack: list[tuple[list[Any], str | None]] = [([], None)]
+    aliases = 0
+    for event in yaml.parse(content, Loader=_PARSER):
+        match event:
+            case yaml.ScalarEvent():
+                value: Any = _scalar(event)
+            case yaml.CollectionStartEvent():
+                _check(event)
+                stack.append(([], event.anchor))
+                if len(stack) > DEEPEST:
+                    raise Unreadable("the header is nested too deeply")
+                continue
+            case yaml.CollectionEndEvent():
+                items, anchor = stack.pop()
+                value = _mapping(items) if isinstance(event, yaml.MappingEndEvent) else items
+                if anchor is not None:
+                    anchors[anchor] = value
+            case yaml.AliasEvent():
+                aliases += 1
+                if aliases > MOST_ALIASES or event.anchor not in anchors:
+                    raise Unreadable("the header refers to itself")
+                value = anchors[event.anchor]
+            case _:
+                continue
+        if isinstance(event, yaml.ScalarEvent) and event.anchor is not None:
+            anchors[event.anchor] = value
+        stack[-1][0].append(value)
+    documents, _ = stack[0]
+    return documents[0] if len(documents) == 1 else None
+
+
+def _mapping(items: list[Any]) -> dict[str, Any]:
+    keys = items[::2]
+    if not all(isinstance(key, str) for key in keys):
+        raise Unreadable("a mapping has a key that is no text")
+    return dict(zip(keys, items[1::2], strict=True))
+
+
+def _scalar(event: yaml.ScalarEvent) -> Value:
+    _check(event)
+    text = str(event.value)
+    if not event.implicit[0]:  # quoted, a block, or said to be a text
+        return text
+    if text in _NAMED:
+        return _NAMED[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _check(event: Any) -> None:
+    if event.tag not in _CORE:
+        raise Unreadable(f"the header has the tag {shown(str(event.tag))[:80]}")
 
 
 def _card(section: str, card: Any) -> Card:

@@ -105,6 +105,9 @@ class Forwarder(Standing):
         effects: list[Effect] = []
         if (outcome := exposure.take(message, now)) is not None:
             effects = [Note(message, closes=self._close(exposure, message)), *outcome]
+        elif isinstance(message, HeaderFailed | AssemblyFailed) and not message.final:
+            detector = ccd.detector if ccd is not None else ""
+            effects = [Mark(message.key, Milestone.FAULT, detector, text=f"{message.reason}; it is tried again")]
         return effects + list(self._owed(exposure, now, None if ccd is None else [ccd]))
 
     def _judged(self, exposure: Retrieval, message: Message, now: datetime) -> Message:

@@ -229,9 +229,7 @@ class Imaging:
             acts.Look: board,
             acts.FetchHeader: Skill(fetcher, threads=2),
             acts.Assemble: Skill(Assembler(work, self.cameras(config, image)), threads=config.threads),
-            acts.DropLocal: Skill(
-                partial(_drop_local, self.ledger, config.name, tree, LocalDropper(work, config.name))
-            ),
+            acts.DropLocal: Skill(partial(_drop_local, self.ledger, tree, LocalDropper(work, config.name))),
         }
         destinations = {config.name: (Destination(STAGING, owned=False),)}
         lane = self._link_lane(config.name, STAGING) if config.send == "link" else self._copy_lane(config.name)
@@ -305,17 +303,15 @@ def _release(
 ) -> Sequence[Message]:
     """The only hand that removes what a file came by: the engine decides."""
     assert isinstance(act, acts.DropStaged | acts.DropLocal)  # noqa: S101
-    if release(ledger, source, tree, PurePosixPath(act.path)):
+    if release(ledger, tree.place, tree, PurePosixPath(act.path)):
         return [Dropped(act.obsid, act.path)]
     return []
 
 
-def _drop_local(
-    ledger: Ledger, source: str, tree: Tree, dropper: Hand, act: acts.Act, *, stop: Stop
-) -> Sequence[Message]:
-    """A finished file goes as everything goes that came by somewhere; a header, which was never admitted, by its hand."""
+def _drop_local(ledger: Ledger, tree: LocalTree, dropper: Hand, act: acts.Act, *, stop: Stop) -> Sequence[Message]:
+    """A finished file goes as everything does that came by somewhere; a header, which was not admitted, by its hand."""
     assert isinstance(act, acts.DropLocal)  # noqa: S101
-    if act.digest and release(ledger, source, tree, PurePosixPath(act.path)):
+    if act.digest and release(ledger, tree.place, tree, PurePosixPath(act.path)):
         return [Dropped(act.obsid, act.path)]
     return dropper(act, stop=stop)
 
