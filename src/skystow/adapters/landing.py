@@ -146,7 +146,8 @@ class Landing:
             if found.st_uid == os.geteuid():
                 os.fchmod(fd, 0o444)
             os.fsync(fd)
-            os.fsync(self.tree.directory(held(path)[0]).fd)
+            directory = self.tree.directory(held(path)[0])  # kept: another thread may let go of it
+            os.fsync(directory.fd)
             after = os.fstat(fd)
         except OSError as error:
             raise self.tree.fault(error, path) from error

@@ -303,7 +303,7 @@ def _release(
 ) -> Sequence[Message]:
     """The only hand that removes what a file came by: the engine decides."""
     assert isinstance(act, acts.DropStaged | acts.DropLocal)  # noqa: S101
-    if release(ledger, tree.place, tree, PurePosixPath(act.path)):
+    if release(ledger, source, tree, PurePosixPath(act.path)):
         return [Dropped(act.obsid, act.path)]
     return []
 
