@@ -169,8 +169,11 @@ class HeaderService:
             yield self
         finally:
             self._server.shutdown()
-            self._server.server_close()
             thread.join()
+            self.close()
+
+    def close(self) -> None:
+        self._server.server_close()
 
     def content(self, path: str) -> bytes:
         """b"" for what is not there (yet)."""
