@@ -628,6 +628,20 @@ class TestServices:
         assert PopForwarder() in done(effects)
         assert said(up.pair(ForwarderFound("fp03", "forwarder/fp03", "fp03")), Associated)
 
+    def test_one_that_was_popped_is_remembered_whoever_came_after_it(self, up: Desk) -> None:
+        lose(up, F1)
+        asked = one(said(up.pair(F2), Associated))
+        up.hear(AssociatedAck(asked.ack_id, F2.presence_key))
+        since = len(up.log)
+        lose(up, F2)
+        alone(up)
+        up.wait(1, answering=False)
+        assert {act for act in done(up.log[since:]) if isinstance(act, Look)} == {
+            Look(F1.presence_key),
+            Look(F2.presence_key),
+        }
+        assert said(up.hear(Presence(F1.presence_key, True)), Associated)
+
     def test_the_controller_is_silent(self, up: Desk) -> None:
         effects = up.wait(14, answering=False)
         assert not of(effects, Become)
