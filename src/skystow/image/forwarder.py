@@ -12,12 +12,13 @@ not stop the others.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from skystow.image.retrieval import LONGEST_SILENCE, Ccd, Retrieval, Settings
 from skystow.image.standing import Standing
-from skystow.model.acts import Beat, Do, Effect, Look, Mark, Milestone, Note, Register, Say
+from skystow.model.acts import Beat, Do, Effect, Keep, Look, Mark, Milestone, Note, Register, Say
 from skystow.model.lifecycle import Summary
 from skystow.model.messages import (
     Associated,
@@ -41,7 +42,10 @@ PONG = "pong"
 
 BEAT_EVERY, BEAT_FOR = timedelta(seconds=3), 10.0
 LOOK_EVERY = timedelta(seconds=10)
-REMEMBERED = 1000
+CLOSED = "closed"
+"""What is kept of closed exposures: their messages' `ack_id`s, as JSON."""
+
+REMEMBERED = 200
 """Closed exposures of which late repeats are still known."""
 
 ACKS = {XferParams: XferParamsAck, ReadoutEnded: ReadoutEndedAck, HeaderReady: HeaderReadyAck}
@@ -55,7 +59,7 @@ class Forwarder(Standing):
 
     def _forget(self) -> None:
         self._exposures: dict[str, Retrieval] = {}
-        self._closed: dict[str, frozenset[str]] = {}
+        self._closed: dict[str, list[str]] = {}
         self._watched, self._paired = self.settings.association_key, False
         self._beat_at: datetime | None = None
         self._look_at: datetime | None = None
@@ -64,6 +68,7 @@ class Forwarder(Standing):
         """Not whether we are paired: we announce ourselves again."""
         super().restore(steps, kept)
         self._forget()
+        self._closed = json.loads(kept.get(CLOSED, "{}"))
         for at, message in steps:
             exposure = self._exposure(message.key)
             exposure.take(message, at)
@@ -104,7 +109,8 @@ class Forwarder(Standing):
         ccd = exposure.ccd_of(message)
         effects: list[Effect] = []
         if (outcome := exposure.take(message, now)) is not None:
-            effects = [Note(message, closes=self._close(exposure, message)), *outcome]
+            closes = self._close(exposure, message)
+            effects = [Note(message, closes), *([self._kept()] if closes else []), *outcome]
         elif isinstance(message, HeaderFailed | AssemblyFailed) and not message.final:
             detector = ccd.detector if ccd is not None else ""
             effects = [Mark(message.key, Milestone.FAULT, detector, text=f"{message.reason}; it is tried again")]
@@ -129,10 +135,13 @@ class Forwarder(Standing):
         if not given_up and not exposure.settled():
             return False
         del self._exposures[exposure.obsid]
-        self._closed[exposure.obsid] = exposure.ack_ids()
+        self._closed[exposure.obsid] = [*self._closed.pop(exposure.obsid, ()), *exposure.ack_ids()]
         if len(self._closed) > REMEMBERED:
             del self._closed[next(iter(self._closed))]
         return True
+
+    def _kept(self) -> Keep:
+        return Keep(CLOSED, json.dumps(self._closed))
 
     # ── what is owed ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -164,9 +173,10 @@ class Forwarder(Standing):
     def _given_up(self, exposure: Retrieval) -> list[Effect]:
         reason = f"nothing came for {self.settings.forget_after}: not waited for any more"
         step = AssemblyFailed(exposure.obsid, "", reason, final=True)
+        late = exposure.obsid in self._closed  # late repeats of what was done: nothing is amiss
         self._close(exposure, step)
-        text = " ".join([reason, *exposure.missing()])
-        return [Note(step, closes=True), Mark(exposure.obsid, Milestone.FAULT, text=text)]
+        fault = Mark(exposure.obsid, Milestone.FAULT, text=" ".join([reason, *exposure.missing()]))
+        return [Note(step, closes=True), self._kept(), *([] if late else [fault])]
 
     def _owed(self, exposure: Retrieval, now: datetime, ccds: Iterable[Ccd] | None = None) -> Iterator[Effect]:
         """What is not under way and whose time has come. Looks at these CCDs only, where only they have changed."""

@@ -136,8 +136,8 @@ class Retrieval:
             return False
         return all(ccd.gone or ccd.failed in (HEADER_FAILED, PIXELS_FAILED) for ccd in self.ccds.values())
 
-    def ack_ids(self) -> frozenset[str]:
-        return frozenset(said.ack_id for said in (self.transfer, self.readout, self.header) if said is not None)
+    def ack_ids(self) -> list[str]:
+        return [said.ack_id for said in (self.transfer, self.readout, self.header) if said is not None]
 
     def missing(self) -> list[str]:
         return [ccd.detector for ccd in self.ccds.values() if not ccd.gone]
