@@ -265,7 +265,7 @@ class TestCommands:
 class TestControl:
     def run(self, house: House, directory: Path, body: Callable[[], None]) -> None:
         async def both() -> None:
-            async with listening(house.talk, str(directory)):
+            async with listening("echo", house.talk, str(directory)):
                 job = asyncio.create_task(house.talk.run(house.halt))
                 try:
                     await asyncio.to_thread(until, lambda: house.talk._open)
@@ -308,7 +308,7 @@ class TestControl:
         other = House()
 
         async def second() -> None:
-            async with listening(house.talk, str(tmp_path)), listening(other.talk, str(tmp_path)):
+            async with listening("echo", house.talk, str(tmp_path)), listening("echo", other.talk, str(tmp_path)):
                 raise AssertionError("two of them listen")
 
         tmp_path.chmod(0o700)

@@ -26,7 +26,7 @@ from skystow.service.talk import Talk
 
 STATE, CATCH_UP = "state", "catch-up"
 LONGEST = 2**20
-TIMEOUT = 60.0
+TIMEOUT = 150.0
 
 
 def prepare(directory: str) -> None:
@@ -50,12 +50,12 @@ def socket_path(directory: str, component: str) -> str:
 
 
 @asynccontextmanager
-async def listening(talk: Talk, directory: str) -> AsyncIterator[None]:
-    """Obey commands for one component while the block runs. Raises `ConfigError` where it runs already."""
+async def listening(component: str, talk: Talk, directory: str) -> AsyncIterator[None]:
+    """Obey commands for one component, by its name in the site, while the block runs. Raises `ConfigError` where it runs already."""
     prepare(directory)
-    path = socket_path(directory, talk.conversation.name)
+    path = socket_path(directory, component)
     if _alive(path):
-        raise ConfigError(f"{talk.conversation.name} of this site runs already", remedy=f"it listens at {shown(path)}")
+        raise ConfigError(f"{component} of this site runs already", remedy=f"it listens at {shown(path)}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 

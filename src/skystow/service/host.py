@@ -14,14 +14,14 @@ async def run_together(components: Mapping[str, Component], halt: Halt, control:
     """Until `halt`, or until each was told to exit. `control`: the directory of the sockets.
     Raises `OperatorFault` for what a person must change first; then all of them end."""
     async with asyncio.TaskGroup() as group:
-        for component in components.values():
-            group.create_task(_one(component, Halt(halt), control))
+        for name, component in components.items():
+            group.create_task(_one(name, component, Halt(halt), control))
     return Ending.STOPPED
 
 
-async def _one(component: Component, halt: Halt, control: str) -> None:
+async def _one(name: str, component: Component, halt: Halt, control: str) -> None:
     if component.talk is None:
         await component.run(halt, once=False)
         return
-    async with listening(component.talk, control):
+    async with listening(name, component.talk, control):
         await component.run(halt, once=False)

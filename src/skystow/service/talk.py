@@ -42,7 +42,10 @@ BATCH = 500
 FIRST_REST, LONGEST_REST = 0.5, 30.0
 
 ANSWER = 30.0
-"""Seconds that a command, or whoever tells us of files, waits for the commit."""
+"""Seconds that whoever tells us of files waits for the commit."""
+
+OBEYED = 120.0
+"""Seconds that a command waits for its end."""
 
 
 class Bells:
@@ -134,9 +137,9 @@ class Talk:
             raise Refused(f"{verb}: {self.conversation.name} does not run")
         self._put(command)
         try:
-            return command.done.result(ANSWER)
+            return command.done.result(OBEYED)
         except TimeoutError:
-            raise Refused(f"{verb}: {self.conversation.name} did not answer within {ANSWER:.0f} s") from None
+            raise Refused(f"{verb}: {self.conversation.name} did not answer within {OBEYED:.0f} s") from None
 
     def hear(self, messages: Sequence[Message]) -> None:
         """Something that a person, or a host, tells it. Returns when it is written down."""
