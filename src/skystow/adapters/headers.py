@@ -65,7 +65,7 @@ class HeaderFetcher:
         try:
             path = HEADERS / f"{lawful_obsid(act.obsid)}.yaml"
             if not (act.checksum and self._is_there(path, act.checksum, stop)):
-                path = self._keep(path, self._fetch(act, stop))
+                path = self._keep(path, self._fetch(act, stop), stop)
         except FileFault as fault:
             final = fault.final or isinstance(fault, BadName)
             return [HeaderFailed(act.obsid, f"{shown(act.url)[:300]}: {fault}", final)]
@@ -77,14 +77,16 @@ class HeaderFetcher:
             return False
         return self.work.tree.digest(path, "md5", stop=stop).hex == checksum.lower()
 
-    def _keep(self, path: PurePosixPath, content: bytes) -> PurePosixPath:
-        try:
-            self.work.write(path, content)
-        except NameTaken:  # an earlier version of it, which stays as it is
-            path = path.with_name(f"{path.stem}.{_md5(content)}.yaml")
-            if self.work.tree.look(path) is None:
-                self.work.write(path, content)
-        return path
+    def _keep(self, path: PurePosixPath, content: bytes, stop: Stop) -> PurePosixPath:
+        """An earlier version of it stays as it is."""
+        for name in (path, path.with_name(f"{path.stem}.{_md5(content)}.yaml")):
+            try:
+                self.work.write(name, content)
+            except NameTaken:
+                if not self._is_there(name, _md5(content), stop):
+                    continue
+            return name
+        raise Changed(f"{shown(name)} holds something else")
 
     def _fetch(self, act: FetchHeader, stop: Stop) -> bytes:
         content = self._get(act.url, stop)
