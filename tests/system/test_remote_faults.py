@@ -130,6 +130,10 @@ def test_a_remote_end_without(tool: str, tmp_path: Path, connect: Callable[[Remo
             list(depot.store.stage([work_for("a")], stop=Flag()))
         assert "install" in unfit.value.remedy
         assert depot.store.tokens() == []
+        (tmp_path / "bin" / tool).symlink_to(f"/usr/bin/{tool}")
+        if tool == "python3":
+            (tmp_path / "bin/rsync").symlink_to("/usr/bin/rsync")
+        finish(depot.store, stage(depot.store, work_for("a")))  # without a restart
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────
