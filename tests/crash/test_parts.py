@@ -83,8 +83,9 @@ def meter(end: Sshd) -> Iterator[Meter]:
         yield made
 
 
-def one_large(root: Path, patience: float = 10, **far: Sshd) -> FarSite:
-    made = make_far(root, 0, bwlimit=RATE, patience=patience, **far)
+def one_large(root: Path, where: str, end: Sshd, *, patience: float = 10) -> FarSite:
+    pull, push = (end if where == each else None for each in ("pull", "push"))
+    made = make_far(root, 0, bwlimit=RATE, patience=patience, pull=pull, push=push)
     made.write(b"night/large.fits", os.urandom(SIZE))
     return made
 
@@ -113,7 +114,7 @@ def wait_for_half(made: FarSite, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.parametrize("killed", ["ours", "theirs"])
 @pytest.mark.parametrize("where", ["pull", "push"])
 def test_it_goes_on_where_it_stopped(tmp_path: Path, end: Sshd, meter: Meter, where: str, killed: str) -> None:
-    made = one_large(tmp_path / "site", **{where: end})
+    made = one_large(tmp_path / "site", where, end)
     with watched(made) as seen, made.started(None, *PATIENT) as process:
         wait_for_half(made, process)
         if killed == "ours":
@@ -143,7 +144,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, end: Sshd, meter: Meter, wh
 def test_a_late_writer_of_a_part_wakes(tmp_path: Path, end: Sshd, meter: Meter) -> None:
     """The rsync that writes it at the other end is frozen, and so is its connection. What it left is where another goes
     on from, in another inode; when it wakes it has nothing in its hands that anybody reads."""
-    made = one_large(tmp_path / "site", patience=2, push=end)
+    made = one_large(tmp_path / "site", "push", end, patience=2)
     with watched(made) as seen, made.started(None, *PATIENT) as process:
         wait_for_half(made, process)
         late, left = end.children(), parts(made)

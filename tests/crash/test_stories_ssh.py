@@ -19,8 +19,8 @@ from tests.crash.smurf_kit import FarSite, make_far, make_smurf
 from tests.sshd import Sshd, sshd
 
 FILES = 40
-SLOW = "300k"
-"""All of it takes about three seconds."""
+SLOW = "500k"
+"""All of it takes about two seconds."""
 
 
 @pytest.fixture
