@@ -50,7 +50,9 @@ class FarSite(Site):
             self.ledger = self.root / "ledger.db"
 
     def source_section(self) -> dict[str, Any]:
-        return super().source_section() | ({"host": host_of(self.pull, self.patience)} if self.pull else {})
+        # Nobody writes there meanwhile, and a second look comes only after four times the time that ssh took.
+        far = {"host": host_of(self.pull, self.patience), "quiet_for": 0} if self.pull else {}
+        return super().source_section() | far
 
     def archive_section(self) -> dict[str, Any]:
         far = {"kind": "remote", "host": host_of(self.push, self.patience)} if self.push else {}
