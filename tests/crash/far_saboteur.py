@@ -3,8 +3,8 @@
     python far_saboteur.py DIRECTORY -c PROGRAM
 
 An act is a request that was heard (`hear publish`) or a call that changes the disk (`link`). All helpers of a test
-write their acts into DIRECTORY/acts, one per line; the number of its line is the number of an act. DIRECTORY/plan says
-at which one of them its helper dies: `before 7`, `after 7`, or nothing.
+write their acts into DIRECTORY/acts, one per line. DIRECTORY/plan says at which of them a helper dies, and is removed
+by then: `before 2 link` (the third one), `after 0 hear publish`, or nothing.
 """
 
 import fcntl
@@ -17,32 +17,37 @@ from typing import Any
 
 CALLS = ("mkdir", "link", "unlink", "rmdir", "rename", "fsync", "fchmod", "utime")
 HERE = sys.argv[1]
-with open(f"{HERE}/plan") as _file:
-    PLAN = _file.read()
 
 
 def noted(act: str) -> int:
+    """Its number among those of its name."""
     with open(f"{HERE}/acts", "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        number = sum(1 for _ in file)
+        number = file.read().splitlines().count(act)
         file.write(f"{act}\n")
     return number
 
 
-def strike(when: str, number: int) -> None:
-    if f"{when} {number}" == PLAN:
+def strike(when: str, number: int, act: str) -> None:
+    try:
+        with open(f"{HERE}/plan") as file:
+            struck = file.read() == f"{when} {number} {act}"
+    except FileNotFoundError:
+        return
+    if struck:
+        plain_unlink(f"{HERE}/plan")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def around(act: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **named: Any) -> Any:
         number = noted(act)
-        strike("before", number)
+        strike("before", number, act)
         try:
             return plain(*args, **named)
         finally:
-            strike("after", number)
+            strike("after", number, act)
 
     return call
 
@@ -52,12 +57,14 @@ def hearing(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     def loads(text: str) -> Any:
         request = plain(text)
-        strike("after", noted(f"hear {request['op']}"))
+        act = f"hear {request['op']}"
+        strike("after", noted(act), act)
         return request
 
     return loads
 
 
+plain_unlink = os.unlink
 for name in CALLS:
     setattr(os, name, around(name, getattr(os, name)))
 json.loads = hearing(json.loads)
