@@ -19,7 +19,7 @@ from tests.sshd import Sshd, sshd
 
 WAYS = ("pull", "push")
 PARTS = 4
-HELPER_BLOWS = [("pull", "after"), ("push", "before"), ("push", "after")]
+HELPER_BLOWS = [("pull", "after"), pytest.param("push", "before", marks=pytest.mark.long), ("push", "after")]
 """Of a pull it does nothing but answer."""
 SABOTEUR = Path(__file__).with_name("far_saboteur.py")
 

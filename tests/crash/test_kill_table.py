@@ -77,7 +77,7 @@ def test_killed_while_the_table_is_told(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 def test_killed_at_every_other_commit(
     tmp_path: Path, nursery: Nursery, make: MakeSmurf, acts: list[str], when: str
 ) -> None:
