@@ -228,8 +228,11 @@ class PullStore(CopyingStore):
     def _take(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
         """What landed and still is at its source what it was before. rsync names a file a moment before it gives it
         its name: such a one waits for the next turn."""
-        lines = [line for line in batch.landed if self._landed(batch, line.name)]
-        batch.landed = [line for line in batch.landed if line not in lines] if len(lines) < len(batch.landed) else []
+        lines: list[Line] = []
+        waiting: list[Line] = []
+        for line in batch.landed:
+            (lines if self._landed(batch, line.name) else waiting).append(line)
+        batch.landed = waiting
         works = [batch.names.pop(line.name) for line in lines]
         for line, (work, before), after in zip(
             lines, works, batch.source.looks([work.source.path for work, _ in works], stop, fresh=True), strict=True
