@@ -15,8 +15,11 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+import sqlalchemy as sa
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import SqlLedger, open_ledger, servers
@@ -89,16 +92,21 @@ LOAD = (
 )
 
 
+def fill(engine: sa.Engine, done: int, statements: Sequence[str]) -> None:
+    """Write `done` rows by each of them, in one transaction."""
+    words = WORDS[engine.dialect.name]
+    said = vars(words) | {"series": words.series.format(done=done)}
+    with engine.connect() as connection:
+        for statement in (*words.before, *statements):
+            connection.exec_driver_sql(statement.format(**said, done=done))
+        connection.commit()
+
+
 def loaded(url: str, done: int) -> SqlLedger:
     ledger = open_ledger(url, worker=WORKER, clock=SystemClock())
     ledger.admit([], [])  # writes down who we are
     engine = ledger._database.engine
-    words = WORDS[engine.dialect.name]
-    said = vars(words) | {"series": words.series.format(done=done)}
-    with engine.connect() as connection:
-        for statement in (*words.before, *LOAD, *words.after):
-            connection.exec_driver_sql(statement.format(**said, done=done))
-        connection.commit()
+    fill(engine, done, (*LOAD, *WORDS[engine.dialect.name].after))
     engine.dispose()
     names = [PurePosixPath(f"new/{n}.fits") for n in range(WAITING)]
     arrivals = [

@@ -31,7 +31,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
 MaxStartups 200
-MaxSessions 100
+MaxSessions {sessions}
 AllowTcpForwarding no
 {environment}
 {more}
@@ -69,6 +69,8 @@ class Sshd:
     process: subprocess.Popen[bytes] | None = None
     path: str = "/usr/bin:/bin"
     name: str = "archive-host"
+    sessions: int = 100
+    """Of one connection; 10 is what sshd has by itself."""
 
     def prepare(self) -> None:
         (self.here / "home").mkdir(parents=True)
@@ -80,7 +82,7 @@ class Sshd:
 
     def start(self, more: str = "") -> None:
         environment = f"SetEnv HOME={self.here}/home PATH={self.path}"
-        text = CONFIG.format(port=self.port, here=self.here, more=more, environment=environment)
+        text = CONFIG.format(port=self.port, here=self.here, more=more, environment=environment, sessions=self.sessions)
         (self.here / "sshd_config").write_text(text)
         argv = [SSHD, "-D", "-e", "-f", str(self.here / "sshd_config")]
         if os.geteuid() == 0:  # it wants /run/sshd: one in a mount namespace of its own
@@ -152,8 +154,8 @@ class Sshd:
 
 
 @contextmanager
-def sshd(here: Path, more: str = "", *, path: str = "/usr/bin:/bin") -> Iterator[Sshd]:
-    one = Sshd(here, path=path)
+def sshd(here: Path, more: str = "", *, path: str = "/usr/bin:/bin", sessions: int = 100) -> Iterator[Sshd]:
+    one = Sshd(here, path=path, sessions=sessions)
     one.prepare()
     one.start(more)
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +20,16 @@ from tests.contract.remote_kit import RemoteDepot
 from tests.sshd import Sshd, sshd
 
 from skystow.adapters.options import StoreOptions
+from skystow.adapters.remote.pull import PullStore
 from skystow.adapters.remote.rsync import Run, Tuning
 from skystow.adapters.remote.ssh import Link
 from skystow.adapters.remote.tree import RemoteTree
+from skystow.adapters.tree import LocalTree
 from skystow.errors import DigestMismatch, PlaceFault, Unreachable
 from skystow.model.records import Digest
 from skystow.model.remote import RemoteHost
 from skystow.ports import Staged
-from skystow.testing.store_contract import CLAIM, OTHER_CLAIM, Flag, finish, stage, work_for
+from skystow.testing.store_contract import CLAIM, OTHER_CLAIM, SOURCE, Flag, finish, stage, work_for
 
 BOTH = pytest.mark.parametrize("pull", [True, False], ids=["pull", "push"])
 NOTE = """\
@@ -147,6 +150,27 @@ def test_only_a_large_file_goes_on_from_a_part(
     assert sorted(rsync.names(), key=str) == [{b"./large"}, {b"./small"}]
 
 
+def test_a_batch_of_unknown_size_goes_in_parts(
+    server: Sshd, connect: Connect, tmp_path: Path, spy: Callable[..., Spy]
+) -> None:
+    """As a table's rows are, which do not say how large their files are."""
+    depot = RemoteDepot(tmp_path, connect(server.host()), pull=True)
+    origin = RemoteTree(depot.link, str(depot.source), place=SOURCE)
+    tree = LocalTree(os.fsencode(depot.target), place="store")
+    options = StoreOptions(sync="fsync", min_free=0)
+    depot.store = PullStore("store", tree, {SOURCE: origin}, options, most=1000)
+    rsync = spy("rsync")
+    names = [str(n) for n in range(7)]
+    for name in names:
+        depot.put(PurePosixPath(name), bytes(300))
+    depot.put(PurePosixPath("big"), bytes(2000))
+    finish(depot.store, stage(depot.store, *map(work_for, [*names, "big"])))
+    assert sorted(map(len, rsync.names())) == [1, 1, 3, 3]
+    assert set.union(*rsync.names()) == {f"./{name}".encode() for name in [*names, "big"]}
+    assert all(depot.read(PurePosixPath(name)) == bytes(300) for name in names)
+    assert depot.store.tokens() == []
+
+
 @BOTH
 def test_a_root_that_a_shell_could_misread(server: Sshd, connect: Connect, tmp_path: Path, pull: bool) -> None:
     base = tmp_path / "a b; touch $(echo pwned) `id` * 'q"
@@ -264,6 +288,33 @@ def test_a_digest_that_the_other_side_lacks_becomes_sha256_and_check_says_so(tmp
         [staged] = stage(depot.store, work_for("a"))
         assert depot.store.prove(staged, "blake3", stop=Flag()) == Digest("sha256", sha256(b"light").hexdigest())
         depot.store.drop([staged])
+
+
+def pythons() -> list[str]:
+    """Those that are on the PATH here, from 3.6 on; the system's is always one of them."""
+    found = {"/usr/bin/python3"}
+    for name in (f"python3.{n}" for n in range(6, 20)):
+        ask = [name, "-c", "import sys; print(sys.executable)"]
+        if shutil.which(name) and (said := subprocess.run(ask, capture_output=True, text=True, check=False)).stdout:
+            found.add(said.stdout.strip())
+    return sorted(found)
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_pythons_of_the_other_side(python: str, tmp_path: Path, connect: Connect) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").symlink_to(python)
+    with sshd(tmp_path / "it", path=f"{tmp_path}/bin:/usr/bin:/bin") as server:
+        depot = RemoteDepot(tmp_path, connect(server.host()), pull=False)
+        names = [f"d{n % 3}/{n}" for n in range(20)]
+        for name in names:
+            depot.put(PurePosixPath(name), name.encode())
+        staged = stage(depot.store, *map(work_for, names))
+        for each in staged:
+            proof = depot.store.prove(each, "sha256", stop=Flag())
+            assert proof.hex == sha256(str(each.work.target).encode()).hexdigest()
+        finish(depot.store, staged)
+        assert [depot.read(PurePosixPath(name)) for name in names] == [name.encode() for name in names]
 
 
 def test_an_rsync_that_is_too_old(tmp_path: Path, connect: Connect) -> None:

@@ -177,6 +177,7 @@ class Site(Field):
     streams: int = 1
     bwlimit: str | None = None
     marker: str | None = None
+    retry: dict[str, Any] | None = None
 
     @property
     def trees(self) -> dict[str, Path]:
@@ -203,6 +204,7 @@ class Site(Field):
             "destinations": [archive, oods] if self.handoff else [archive],
         }
         site |= {"ledger": self.ledger_url} if self.ledger else {}
+        site |= {"retry": self.retry} if self.retry else {}
         self.place.write_text(json.dumps(site))
         for tree in self.trees.values():
             tree.mkdir(exist_ok=True)

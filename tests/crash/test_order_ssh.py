@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -39,12 +39,17 @@ os.fsync = fsync
 """Makes a python3 leave syncs out, of files or of directories."""
 
 
+Check = Callable[[list[Call]], tuple[int, list[str]]]
+
+
 @dataclass
 class TracedEnd:
-    """A remote end where python3 and rsync run under strace. `here` has their traces."""
+    """A remote end where python3 and rsync run under strace. `here` has their traces, `known` the runs that were
+    watched undisturbed."""
 
     here: Path
     server: Sshd
+    known: dict[tuple[str, str], Run] = field(default_factory=dict)
 
     def prepare(self) -> None:
         for name in ("python3", "rsync"):
@@ -73,6 +78,15 @@ class TracedEnd:
         return [call for call in calls if str(made.root) in call.args + call.opened or _SPOKEN in call.args]
 
 
+@dataclass(frozen=True)
+class Run:
+    """The calls of both ends, and who looks at them."""
+
+    made: Field
+    check: Check
+    calls: list[Call]
+
+
 @pytest.fixture(scope="module")
 def end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedEnd]:
     here = tmp_path_factory.mktemp("end")
@@ -82,7 +96,7 @@ def end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TracedEnd]:
         yield made
 
 
-Check = Callable[[list[Call]], tuple[int, list[str]]]
+Maker = Callable[[Path, TracedEnd, str], tuple[Field, Check]]
 
 
 def pulled(root: Path, end: TracedEnd, sync: str) -> tuple[Field, Check]:
@@ -99,6 +113,15 @@ def pushed(root: Path, end: TracedEnd, sync: str) -> tuple[Field, Check]:
     return made, lambda calls: violations(calls, f"{root}/")
 
 
+def undisturbed(end: TracedEnd, make: Maker, sync: str) -> Run:
+    """Watched once, for all tests."""
+    key = (make.__name__, sync)
+    if key not in end.known:
+        made, check = make(end.here / "-".join(key), end, sync)
+        end.known[key] = Run(made, check, end.watch(made))
+    return end.known[key]
+
+
 def rules(breaches: list[str]) -> set[str]:
     return {breach.split(":")[0] for breach in breaches}
 
@@ -109,11 +132,9 @@ def is_a_database(call: Call) -> bool:
 
 @pytest.mark.parametrize("sync", ["fsync", "syncfs"])
 @pytest.mark.parametrize("make", [pulled, pushed])
-def test_the_order_and_that_each_sync_is_needed(
-    tmp_path: Path, end: TracedEnd, make: Callable[[Path, TracedEnd, str], tuple[Field, Check]], sync: str
-) -> None:
-    made, check = make(tmp_path / "site", end, sync)
-    calls = end.watch(made)
+def test_the_order_and_that_each_sync_is_needed(end: TracedEnd, make: Maker, sync: str) -> None:
+    run = undisturbed(end, make, sync)
+    check, calls = run.check, run.calls
     assert check(calls) == (2, [])
     syncs = [call for call in calls if call.name in SYNCS and call.result == 0]
     broken: dict[str, set[str]] = {"ours": set(), "of databases": set()}
@@ -154,9 +175,9 @@ def studied(calls: list[Call], root: Path) -> Disk:
     return disk
 
 
-def test_a_table_that_is_told_too_early_and_a_notice_that_is_marked_too_early(tmp_path: Path, end: TracedEnd) -> None:
-    made, check = pulled(tmp_path / "site", end, "fsync")
-    calls = end.watch(made)
+def test_a_table_that_is_told_too_early_and_a_notice_that_is_marked_too_early(end: TracedEnd) -> None:
+    run = undisturbed(end, pulled, "fsync")
+    made, check, calls = run.made, run.check, run.calls
     disk, table = studied(calls, made.root), f"{made.root}/smurf.db"
     verdict = verdict_of(disk.published[0], disk, calls)
     assert verdict is not None
@@ -169,10 +190,10 @@ def test_a_table_that_is_told_too_early_and_a_notice_that_is_marked_too_early(tm
     assert rules(check([call for call in calls if call not in marks])[1]) == {"sent"}
 
 
-def test_a_ledger_that_does_not_wait_for_the_answers(tmp_path: Path, end: TracedEnd) -> None:
-    made, check = pushed(tmp_path / "site", end, "fsync")
-    calls = end.watch(made)
-    disk = studied(calls, made.root)
+def test_a_ledger_that_does_not_wait_for_the_answers(end: TracedEnd) -> None:
+    run = undisturbed(end, pushed, "fsync")
+    check, calls = run.check, run.calls
+    disk = studied(calls, run.made.root)
     for file in disk.published:
         verdict = verdict_of(file, disk, calls)
         answer = answer_to("sync", file.call.process, calls, after=file.call.end)

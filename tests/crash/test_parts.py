@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from skystow.adapters.remote.pull import LARGE
-from tests.crash.far_kit import PATIENT, blamed, remote, swept
+from tests.crash.far_kit import PATIENT, blamed, command, remote, swept
 from tests.crash.kit import ended, wait_until, watched
 from tests.crash.smurf_kit import FarSite, make_far
 from tests.sshd import Sshd, sshd
@@ -82,8 +83,9 @@ def meter(end: Sshd) -> Iterator[Meter]:
         yield made
 
 
-def one_large(root: Path, **far: Sshd) -> FarSite:
-    made = make_far(root, 0, bwlimit=RATE, **far)
+def one_large(root: Path, where: str, end: Sshd, *, patience: float = 10) -> FarSite:
+    pull, push = (end if where == each else None for each in ("pull", "push"))
+    made = make_far(root, 0, bwlimit=RATE, patience=patience, pull=pull, push=push)
     made.write(b"night/large.fits", os.urandom(SIZE))
     return made
 
@@ -101,17 +103,20 @@ def parts(made: FarSite) -> dict[Path, os.stat_result]:
     return found
 
 
+def wait_for_half(made: FarSite, process: subprocess.Popen[bytes]) -> None:
+    def half() -> bool:
+        assert process.poll() is None, process.communicate()
+        return any(look.st_size > ENOUGH for look in parts(made).values())
+
+    wait_until(half, "that half is there")
+
+
 @pytest.mark.parametrize("killed", ["ours", "theirs"])
 @pytest.mark.parametrize("where", ["pull", "push"])
 def test_it_goes_on_where_it_stopped(tmp_path: Path, end: Sshd, meter: Meter, where: str, killed: str) -> None:
-    made = one_large(tmp_path / "site", **{where: end})
+    made = one_large(tmp_path / "site", where, end)
     with watched(made) as seen, made.started(None, *PATIENT) as process:
-
-        def half() -> bool:
-            assert process.poll() is None, process.communicate()
-            return any(look.st_size > ENOUGH for look in parts(made).values())
-
-        wait_until(half, "that half is there")
+        wait_for_half(made, process)
         if killed == "ours":
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -134,3 +139,29 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, end: Sshd, meter: Meter, wh
     published = os.stat(made.dest / "night" / "large.fits")
     assert published.st_ino not in {look.st_ino for look in left.values()}, "it is an inode of another claim"
     swept(made)
+
+
+def test_a_late_writer_of_a_part_wakes(tmp_path: Path, end: Sshd, meter: Meter) -> None:
+    """The rsync that writes it at the other end is frozen, and so is its connection. What it left is where another goes
+    on from, in another inode; when it wakes it has nothing in its hands that anybody reads."""
+    made = one_large(tmp_path / "site", "push", end, patience=2)
+    with watched(made) as seen, made.started(None, *PATIENT) as process:
+        wait_for_half(made, process)
+        late, left = end.children(), parts(made)
+        end.signal_all(signal.SIGSTOP)
+        meter.carried = 0
+        code, said, err = ended(process)
+        assert (code, said["archived"], said["failed"]) == (0, 1, 0), err
+        assert meter.carried < SIZE - ENOUGH + 4 * MIB
+        published = os.stat(made.dest / "night" / "large.fits")
+        assert published.st_ino not in {look.st_ino for look in left.values()}
+        writers = [pid for pid in late if "rsync --server" in command(pid)]
+        assert writers != [], "nobody is left to wake"
+        for pid in late:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: remote(end, "rsync") + remote(end, "python3") == [], "that the late ones have ended")
+        again = os.stat(made.dest / "night" / "large.fits")
+        assert (again.st_ino, again.st_ctime_ns, again.st_size) == (published.st_ino, published.st_ctime_ns, SIZE)
+        swept(made)
+    assert seen == []

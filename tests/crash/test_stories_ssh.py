@@ -4,6 +4,7 @@ by itself and ends whole, and no file has spent an attempt."""
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from tests.crash.kit import Field, ended, wait_until, watched
 from tests.crash.smurf_kit import FarSite, make_far, make_smurf
 from tests.sshd import Sshd, sshd
 
-FILES = 40
+FILES = 50
 SLOW = "300k"
 """All of it takes about three seconds."""
 
@@ -43,20 +44,32 @@ BOTH = pytest.mark.parametrize(("make", "place"), [(pulled, "smurf"), (pushed, "
 Maker = Callable[[Path, Sshd, float], FarSite]
 
 
-def in_the_midst(made: Field, end: Sshd, process: subprocess.Popen[bytes]) -> None:
-    """Some files stand in the archive, others are on their way."""
+def in_the_midst(made: Field, process: subprocess.Popen[bytes]) -> None:
+    """Some files stand in the archive, most do not."""
 
     def there() -> bool:
         assert process.poll() is None, process.communicate()
-        return 5 < len(made.visible()) < FILES - 5 and bool(remote(end, "rsync --server"))
+        return len(made.visible()) > 5
 
     wait_until(there, "that it is in the midst of it")
+    assert len(made.visible()) < FILES - 5
 
 
-def well(process: subprocess.Popen[bytes], made: Field) -> None:
-    """It ends by itself, and everything is as it was registered, at the first attempt."""
+def stall(made: Field, end: Sshd, process: subprocess.Popen[bytes]) -> None:
+    """Freeze everything that runs at the other end for us, sshd's own sessions too, while an rsync is at work."""
+    while True:
+        in_the_midst(made, process)
+        end.signal_all(signal.SIGSTOP)
+        if remote(end, "rsync --server"):
+            return
+        end.signal_all(signal.SIGCONT)
+
+
+def well(process: subprocess.Popen[bytes], made: Field, place: str) -> None:
+    """It ends by itself, says that this place rested and no other, and everything is as it was registered."""
     code, said, err = ended(process)
     assert (code, said["files"], said["failed"], said["quarantined"], said["resting"]) == (0, FILES, 0, 0, []), err
+    assert set(re.findall(r"event=resting place=(\S+)", err)) == {place}, err
     assert made.visible() == made.placed
 
 
@@ -70,49 +83,47 @@ def inodes(made: Field) -> dict[bytes, tuple[int, int, int]]:
 def test_sshd_is_killed_in_the_middle_and_started_again(tmp_path: Path, end: Sshd, make: Maker, place: str) -> None:
     made = make(tmp_path / "site", end, 10)
     with watched(made) as seen, made.started(None, *PATIENT) as process:
-        in_the_midst(made, end, process)
+        in_the_midst(made, process)
         end.stop()
         wait_until(partial(blamed, made, place), "that status names the place")
         assert process.poll() is None
         end.start()
-        well(process, made)
+        well(process, made, place)
         swept(made)
     assert seen == []
 
 
+@pytest.mark.parametrize("words", [("rsync --server",), ("python3", "exec(sys.stdin")], ids=["rsync", "helper"])
 @BOTH
-def test_only_what_runs_at_the_other_end_is_killed(tmp_path: Path, end: Sshd, make: Maker, place: str) -> None:
-    """The rsync, and when it has gone on, the helper."""
+def test_only_what_runs_at_the_other_end_is_killed(
+    tmp_path: Path, end: Sshd, make: Maker, place: str, words: tuple[str, ...]
+) -> None:
     made = make(tmp_path / "site", end, 10)
     with watched(made) as seen, made.started(None, *PATIENT) as process:
-        for words in (("rsync --server",), ("python3", "exec(sys.stdin")):
-            in_the_midst(made, end, process)
-            killed = remote(end, *words)
-            assert killed != []
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-            wait_until(partial(blamed, made, place), "that status names the place")
-            wait_until(lambda: not blamed(made, place), "that it goes on")
-        well(process, made)
+        stall(made, end, process)  # so that none of them is gone before its turn
+        killed = remote(end, *words)
+        assert killed != []
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        end.signal_all(signal.SIGCONT)
+        well(process, made, place)
         swept(made)
     assert seen == []
 
 
 @BOTH
 def test_the_network_stalls_and_late_writers_wake(tmp_path: Path, end: Sshd, make: Maker, place: str) -> None:
-    """Everything that runs at the other end for us is frozen, sshd's own sessions too: after the timeout it is left
-    behind, and the rest goes by a new connection. Then the frozen ones wake."""
+    """After the timeout what is frozen is left behind, and the rest goes by a new connection. Then the frozen wake."""
     made = make(tmp_path / "site", end, 2)
     with watched(made) as seen, made.started(None, *PATIENT) as process:
-        in_the_midst(made, end, process)
+        stall(made, end, process)
         stalled = end.children()
         held = {pid: command(pid) for pid in below(process.pid) if "rsync" in command(pid) or "ssh" in command(pid)}
         assert any("rsync" in line for line in held.values())
-        end.signal_all(signal.SIGSTOP)
-        wait_until(partial(blamed, made, place), "that status names the place")
         wait_until(lambda: [pid for pid, line in held.items() if command(pid) == line] == [], "that ours have ended")
-        well(process, made)
+        well(process, made, place)
         archived = inodes(made)
+        assert any("rsync --server" in command(pid) for pid in stalled), "nobody is left to wake"
         for pid in stalled:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)

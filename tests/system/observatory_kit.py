@@ -248,6 +248,6 @@ def observatory(home: Path, server: Server, program: Path) -> Iterator[Observato
         server.execute(f"DROP USER IF EXISTS '{name}'@'127.0.0.1'")
     for directory in ("etc", "data", "archive"):
         (home / directory).mkdir(parents=True)
-    with sshd(home / "it") as ssh:
+    with sshd(home / "it", sessions=10) as ssh:  # as it is by itself
         yield Observatory(home, server, ssh, program)
     shutil.rmtree(home)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from skystow.adapters.posix import PosixStore
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.tree import LocalTree
-from skystow.errors import NoSpace, ReadOnly, UnfitPlace, Unreachable
+from skystow.errors import NoRoom, NoSpace, ReadOnly, UnfitPlace, Unreachable
 from skystow.testing.store_contract import Flag, finish, publish, stage, work_for
 
 disk, source = Path(sys.argv[1]), Path(sys.argv[2])
@@ -29,16 +29,16 @@ def visible():
 
 FULL = """
 filler = disk / "filler"
-for size, free in ((100_000, 50_000), (3_000_000, 2_000_000)):  # written into a full disk; claimed in advance
+for size, free in ((100_000, 50_000), (3_000_000, 2_000_000)):  # written into a full disk; asked for in advance
     filler.write_bytes(bytes(4 * 2**20 - free))
     (source / "a").write_bytes(os.urandom(size))
     (source / "b").write_bytes(b"light")
     try:
-        stage(store, work_for("a"))
+        [(_, outcome)] = store.stage([work_for("a")], stop=Flag())
     except NoSpace as full:
-        assert full.place == "store", full
+        assert full.place == "store" and size < 2**20, full
     else:
-        raise AssertionError("it fitted")
+        assert isinstance(outcome, NoRoom) and size > 2**20, outcome
     assert store.room().spare < size
     assert [f.ok for f in store.check(None) if f.subject == "space"] == [free > 4 * 2**20 * 0.05]
     assert visible() == ["filler"], visible()

@@ -130,6 +130,10 @@ def test_a_remote_end_without(tool: str, tmp_path: Path, connect: Callable[[Remo
             list(depot.store.stage([work_for("a")], stop=Flag()))
         assert "install" in unfit.value.remedy
         assert depot.store.tokens() == []
+        (tmp_path / "bin" / tool).symlink_to(f"/usr/bin/{tool}")
+        if tool == "python3":
+            (tmp_path / "bin/rsync").symlink_to("/usr/bin/rsync")
+        finish(depot.store, stage(depot.store, work_for("a")))  # without a restart
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,16 +254,16 @@ def test_a_full_disk_is_the_fault_of_the_place_that_is_full(tmp_path: Path, pull
     assert "NoSpace store" in done.stdout
 
 
-def small_disk(where: Path) -> list[str]:
-    """Runs the rest of a command line where a tmpfs of 2 MB is mounted, as the user that we are: sshd wants to be root
-    either truly or not at all."""
+def small_disk(where: Path, size: str = "2m") -> list[str]:
+    """Runs the rest of a command line where a tmpfs (of 2 MB) is mounted, as the user that we are: sshd wants to be
+    root either truly or not at all."""
     where.mkdir()
     mount = [
         "--propagation",
         "private",
         "sh",
         "-c",
-        f'mount -t tmpfs -o size=2m,mode=777 tmpfs {where} && exec "$@"',
+        f'mount -t tmpfs -o size={size},mode=777 tmpfs {where} && exec "$@"',
         "sh",
     ]
     if os.geteuid() == 0:

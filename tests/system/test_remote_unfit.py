@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ sources:
     quiet_for: 0
   - name: strange
     kind: directory
-    host: {{name: {name}, config_file: {here}/ssh_config, known_hosts: {base}/other_hosts}}
+    host: {{name: 127.0.0.1, port: {port}, identity_file: {here}/client_key, known_hosts: {base}/other_hosts}}
     root: {base}/src2
     quiet_for: 0
 destinations:
@@ -45,7 +46,7 @@ destinations:
   - name: away
     kind: remote
     of: archive
-    host: {{name: {name}, config_file: {here}/ssh_config, identity_file: {base}/stranger}}
+    host: {{name: 127.0.0.1, port: {port}, identity_file: {base}/stranger, known_hosts: {here}/known_hosts}}
     root: {base}/away
     min_free: 0
 """
@@ -58,13 +59,8 @@ def test_changed_and_refused_keys_stop_only_their_own_routes(bench: Bench, serve
     keygen(bench.here / "stranger")
     keys = bench.here / "other_hosts"
     keys.write_text(f"[127.0.0.1]:{server.port} {keygen(bench.here / 'another')}")
-    (bench.here / "it/ssh_config").write_text((bench.here / "it/ssh_config").read_text().replace("IdentityFile", "#"))
     site = bench.here / "site.yaml"
-    text = SITE.format(name=server.name, here=server.here, base=bench.here)
-    ours = f"{server.name}, config_file: {server.here}/ssh_config, identity_file: {server.here}/client_key"
-    text = text.replace(f"{server.name}, config_file: {server.here}/ssh_config}}", ours + "}")
-    text = text.replace(f"{server.name}, config_file: {server.here}/ssh_config, known", ours + ", known")
-    site.write_text(text)
+    site.write_text(SITE.format(name=server.name, port=server.port, here=server.here, base=bench.here))
 
     checked = bench.json("check", site, code=2)
     told = {finding["subject"]: finding for finding in checked["findings"] if not finding["ok"]}
@@ -100,3 +96,82 @@ def test_where_there_is_one_end_alone_the_command_ends_with_its_fault(bench: Ben
     assert (done.returncode, done.stdout) == (2, "")
     assert "not known here" in done.stderr
     assert "ssh-keyscan" in done.stderr
+
+
+def findings(document: dict[str, Any]) -> dict[str, str]:
+    """Subjects and texts; those that are not well have their remedy too."""
+    found = {each["subject"]: f"{each['text']} → {each['remedy']}" for each in document["findings"]}
+    assert len(found) == len(document["findings"])
+    return found
+
+
+def test_check_of_two_ends_pulling(bench: Bench, server: Sshd) -> None:
+    bench.dst.mkdir()
+    found = findings(bench.json("check", f"{server.name}:{bench.src}", bench.dst))
+    assert "1 entries" in found["SOURCE"]
+    assert "python 3." in found["SOURCE → DEST, remote SOURCE"]
+    assert "rsync 3." in found["SOURCE → DEST, remote SOURCE"]
+    assert "may be written" in found["SOURCE → DEST, room"]
+    assert "can be written to" in found["SOURCE → DEST, permission"]
+    assert list(bench.dst.iterdir()) == []
+
+
+def test_check_of_two_ends_pushing_to_what_is_not_there_yet(bench: Bench, server: Sshd) -> None:
+    (bench.here / "vault").mkdir()
+    dest = f"{server.name}:{bench.here}/vault/new"
+    found = findings(bench.json("check", bench.src, dest))
+    assert f"archive makes it in {server.name}:{bench.here}/vault" in found["DEST"]
+    assert "can be written to" in found["SOURCE → DEST, permission"]
+    assert list((bench.here / "vault").iterdir()) == []
+    assert not (bench.here / "state").exists()
+    if "SOURCE → DEST, remote DEST, digest" in found:  # the other python has no blake3
+        assert "sha256 instead" in found["SOURCE → DEST, remote DEST, digest"]
+    found = findings(bench.json("check", bench.src, dest, "--digest", "sha256"))
+    assert "SOURCE → DEST, remote DEST, digest" not in found
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("unknown", "not known here"), ("changed", "not the one that we know"), ("refused", "refuses our key")],
+)
+@pytest.mark.parametrize("pull", [True, False], ids=["pull", "push"])
+def test_check_names_what_is_wrong_with_keys(bench: Bench, server: Sshd, how: str, told: str, pull: bool) -> None:
+    if how == "refused":
+        (server.here / "authorized_keys").write_text("")
+    else:
+        other = f"[127.0.0.1]:{server.port} {keygen(bench.here / 'another')}" if how == "changed" else ""
+        (server.here / "known_hosts").write_text(other)
+    bench.dst.mkdir()
+    ends = (f"{server.name}:{bench.src}", bench.dst) if pull else (bench.src, f"{server.name}:{bench.dst}")
+    document = bench.json("check", *ends, code=2)
+    wrong = [each for each in document["findings"] if not each["ok"]]
+    assert wrong
+    assert all(told in each["text"] and each["remedy"] for each in wrong)
+
+
+def test_check_of_two_ends_without_tools(bench: Bench, server: Sshd, tmp_path: Path) -> None:
+    server.stop()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").symlink_to("/usr/bin/python3")
+    server.path = str(tmp_path / "bin")
+    server.start()
+    bench.dst.mkdir()
+    found = findings(bench.json("check", bench.src, f"{server.name}:{bench.dst}", code=2))
+    assert "it has no rsync" in found["SOURCE → DEST, remote DEST"]
+    assert "install rsync" in found["SOURCE → DEST, remote DEST"]
+
+
+@pytest.mark.parametrize(
+    ("source", "dest", "told"),
+    [
+        ("{0}:{1}/src", "{0}:{1}/dst", "both remote"),
+        ("nope", "dst", "does not exist"),
+        ("{0}:{1}/nope", ".", "No such file"),
+        ("src", "{0}:{1}/no/parent", "No such file"),
+        ("src", "no/parent", "there is no directory"),
+    ],
+)
+def test_check_of_ends_that_make_no_sense(bench: Bench, server: Sshd, source: str, dest: str, told: str) -> None:
+    ends = [end.format(server.name, bench.here) for end in (source, dest)]
+    document = bench.json("check", *ends, code=2)
+    assert told in "\n".join(each["text"] for each in document["findings"] if not each["ok"])

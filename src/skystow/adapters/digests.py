@@ -57,6 +57,12 @@ def hasher(algorithm: str) -> Hasher:
         raise ConfigError(f"unknown digest {algorithm!r}", remedy=f"use one of {', '.join(ALGORITHMS)}") from None
 
 
+def _digest_of(data: bytes, algorithm: str) -> Digest:
+    one = hasher(algorithm)
+    one.update(data)
+    return Digest(algorithm, one.hexdigest())
+
+
 def digest_file(fd: int, size: int, algorithm: str, stop: Stop) -> Digest:
     """Read an open file from its beginning to its end (`size` is what is expected, it bounds the buffer); the file
     position stays. Raises `OSError`, `Stopped`."""
@@ -66,16 +72,13 @@ def digest_file(fd: int, size: int, algorithm: str, stop: Stop) -> Digest:
 
 def digest_file_by(fd: int, size: int, algorithms: Sequence[str], stop: Stop) -> list[Digest]:
     """The same by several algorithms in one pass."""
-    running = Together([hasher(algorithm) for algorithm in algorithms])
+    at = 0
     if size < BLOCK:
         # One byte more than there should be: a short read is the end, and a file that grew does not look whole.
         data = os.pread(fd, size + 1, 0)
-        running.update(data)
         if len(data) == size:
-            return running.digests(algorithms)
-        at = len(data)
-    else:
-        at = 0
+            return [_digest_of(data, algorithm) for algorithm in algorithms]
+    running = Together([hasher(algorithm) for algorithm in algorithms])
     buffer = memoryview(bytearray(BLOCK))
     while count := os.preadv(fd, [buffer], at):
         running.update(buffer[:count])

@@ -15,14 +15,14 @@ def no_room(work: Work, size: int, room: Room, *, place: str) -> FileFault | Non
     """Why a file of `size` bytes is not begun: `NoRoom`, `TooLarge`; None where it fits and leaves `min_free`."""
     if size <= SMALL or size <= room.spare:
         return None
-    what = f"{place}: {shown(work.target)} has {size / 2**30:.2f} GiB"
+    what = f"{place}: {shown(work.target)} has {size / 1e6:,.1f} MB"
     most = room.total - room.free + room.spare
     if size > most:
         return TooLarge(
-            f"{what}, no more than {max(0, most) / 2**30:.2f} GiB fit there at all, and leave min_free",
+            f"{what}, no more than {max(0, most) / 1e6:,.1f} MB fit there at all, and leave min_free",
             remedy="lower min_free or choose a larger place, then skystow retry",
         )
     return NoRoom(
-        f"{what}, {room.free / 2**30:.2f} GiB are free",
+        f"{what}, {max(0, room.spare) / 1e6:,.1f} MB may be written there now",
         remedy="make room there (min_free must be left); skystow looks again every few minutes",
     )

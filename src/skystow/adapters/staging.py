@@ -51,7 +51,7 @@ class LocalStore:
         self._links: bool | None = None
         self._whole: bool | None = None
         # Two streams may hold a group each, besides sockets, databases and the kept directories of a few trees.
-        self.max_group = max(1, min(500, (raise_open_files() - 600) // 4))
+        self.max_group = max(1, min(1_000, (raise_open_files() - 600) // 4))
 
     # staging
 

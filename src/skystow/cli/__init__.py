@@ -229,11 +229,21 @@ def verify(
 
 
 @app.command()
-def check(site: SiteFile, json: Json = False) -> NoReturn:
+def check(
+    site: Annotated[str, typer.Argument(metavar="SITE|SOURCE", help="A site file, or a SOURCE of `archive`.")],
+    dest: Annotated[str | None, typer.Argument(metavar="DEST", help="Where SOURCE would go.")] = None,
+    digest: Annotated[str, typer.Option(metavar="NAME", help="With DEST: blake3, sha256, xxh128 or md5.")] = "blake3",
+    json: Json = False,
+) -> NoReturn:
     """The doctor: ledger, permissions, a probe file between each pair of places, free space, clock."""
     from skystow.cli.check import check as examine
+    from skystow.cli.check import check_ends
     from skystow.cli.exits import conduct
+    from skystow.cli.options import archive_options
 
+    if dest is not None:
+        options = archive_options(digest, 1, None, [], follow=False, ledger=None)
+        conduct(lambda halt: check_ends(halt, site, dest, options, json=json), json=json, graceful=True)
     conduct(lambda halt: examine(halt, site, json=json), json=json, graceful=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -135,4 +136,5 @@ def leave(code: int) -> NoReturn:
         if thread is not threading.main_thread()
     ):
         os._exit(code)
+    gc.freeze()  # the interpreter's last look for cycles would take longer than many a command
     sys.exit(code)

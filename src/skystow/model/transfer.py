@@ -133,10 +133,10 @@ class Work:
     attempts: int
 
     def __hash__(self) -> int:
-        return hash((self.id, self.token))
+        return self.id
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Work) and (self.id, self.token) == (other.id, other.token)
+        return isinstance(other, Work) and self.id == other.id and self.token == other.token
 
 
 def mark_of(identity: str) -> str:

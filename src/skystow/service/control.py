@@ -51,7 +51,8 @@ def socket_path(directory: str, component: str) -> str:
 
 @asynccontextmanager
 async def listening(component: str, talk: Talk, directory: str) -> AsyncIterator[None]:
-    """Obey commands for one component, by its name in the site, while the block runs. Raises `ConfigError` where it runs already."""
+    """Obey commands for one component, by its name in the site, while the block runs.
+    Raises `ConfigError` where it runs already."""
     prepare(directory)
     path = socket_path(directory, component)
     if _alive(path):

@@ -24,7 +24,8 @@ def warm_up() -> None:
     for module in pkgutil.walk_packages(skystow.__path__, "skystow."):
         if not module.name.startswith(("skystow.testing", "skystow.__main__")) and ".migrations." not in module.name:
             importlib.import_module(module.name)
-    for late in ("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite.pysqlite"):
+    dialects = [f"sqlalchemy.dialects.{each}" for each in ("sqlite.pysqlite", "mysql.pymysql", "postgresql.psycopg")]
+    for late in ("alembic.command", "alembic.config", "pymysql", "psycopg", *dialects):
         importlib.import_module(late)
 
 

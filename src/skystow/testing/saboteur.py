@@ -3,13 +3,16 @@
     python -m skystow.testing.saboteur '{"kill": {"at": 17, "when": "before"}}' archive SOURCE DEST
 
 A durable act is a call that changes a disk or makes a change durable: mkdir, open(O_CREAT), write, chmod, utime, fsync,
-syncfs, link, rename, unlink, rmdir, and each commit of a transaction that changed something. They are numbered from 0
-in the order in which the process makes them, and named `link a.fits`, `fsync directory`, `commit`, ….
+syncfs, link, rename, unlink, rmdir, and each commit of a transaction that changed something; over ssh, each request
+that changes the other end (`ask publish`; `after`: it was sent) and each start of ssh or rsync (`spawn rsync`). They
+are numbered from 0 in the order in which the process makes them, and named `link a.fits`, `fsync directory`,
+`commit events` (the table that was written last), ….
 
 The plan is a JSON object; each key is optional:
 
     count    a file to which the acts are written, one per line, when the program ends
-    kill     {"at": N, "when": "before"|"after"}          SIGKILL to ourselves; "act": "link" counts only those acts
+    kill     {"at": N, "when": "before"|"after"}          SIGKILL to ourselves; "act": "link" counts only those acts,
+             "act": "commit events" only those of that name
     freeze   the same keys; SIGSTOP: the test does something, then SIGCONT. Not while another thread is within a
              transaction: it would hold SQLite's lock all the while, and nobody else could work
     without  ["fsync", …]                                  acts that are left out, as a careless programmer would:
@@ -17,16 +20,20 @@ The plan is a JSON object; each key is optional:
              "ledger sync", which leaves the ledger's own syncs out
     clock    {"at": N, "seconds": -3600}                   the wall clock jumps at that act
     lease    2.0                                           seconds, instead of 60: a test cannot wait so long
+    rest     0.05                                          seconds of a pump's first rest, instead of 1
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import signal
 import stat
+import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,10 +49,14 @@ from sqlalchemy.engine.default import DefaultDialect
 from skystow.adapters import syscalls
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger.database import Database
+from skystow.adapters.remote.session import Session
 from skystow.engine import deliver
 from skystow.service import pump
 
-_OS = ("mkdir", "link", "unlink", "rmdir", "rename", "replace", "fsync", "fchmod", "utime", "write")
+_OS = ("mkdir", "link", "unlink", "rmdir", "rename", "replace", "fsync", "fchmod", "utime")
+_ASKED = {"make", "area", "part", "land", "landed", "seal", "publish", "sync", "drop", "sweep", "remove", "trial"}
+"""The requests to a remote end that change something there."""
+_WRITES = re.compile(r"\s*(?:INSERT(?: IGNORE)? INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE)\s+[`\"]?(\w+)", re.I)
 
 
 class Saboteur:
@@ -59,9 +70,18 @@ class Saboteur:
 
     def install(self) -> None:
         """Stand between the program and the operating system."""
+        tempfile.gettempdir()  # now, with the trial that it makes: it is no act of the program
         for name in _OS:
             setattr(os, name, self._around(name, getattr(os, name)))
-        plain_open = os.open
+        plain_open, plain_write = os.open, os.write
+
+        @wraps(plain_write)
+        def write(fd: int, data: Any) -> int:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return plain_write(fd, data)  # to a pipe: the other end's acts are what counts
+            return int(self._act("write", "", lambda: plain_write(fd, data)))
+
+        os.write = write
 
         @wraps(plain_open)
         def opened(path: Any, flags: int, *args: Any, **named: Any) -> int:
@@ -78,12 +98,15 @@ class Saboteur:
                 if getattr(module, name, None) is plain:
                     setattr(module, name, stand_in)
         self._watch_commits()
+        self._watch_ssh()
         self._know_transactions()
         self._hold_the_clock()
         if "ledger sync" in self.plan.get("without", ()):
             event.listen(Engine, "connect", _unsynced)
         if "lease" in self.plan:
             vars(deliver)["LEASE"] = vars(pump)["LEASE"] = self.plan["lease"]
+        if "rest" in self.plan:
+            vars(pump)["FIRST_REST"] = self.plan["rest"]
 
     def _around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(call)
@@ -93,43 +116,73 @@ class Saboteur:
         return stand_in
 
     def _act(self, kind: str, label: str, call: Callable[[], Any]) -> Any:
+        what = f"{kind} {label}".strip()
         with self.lock:
-            at, at_kind = len(self.acts), self.kinds[kind]
-            self.acts.append(f"{kind} {label}".strip())
-            self.kinds[kind] += 1
-        self._strike("before", kind, at, at_kind)
-        left_out = {kind, f"{kind} {label}", f"{kind} #{at_kind}"}.intersection(self.plan.get("without", ()))
+            at = {"": len(self.acts), kind: self.kinds[kind], what: self.kinds[what]}
+            self.acts.append(what)
+            self.kinds.update({kind, what})
+        self._strike("before", at)
+        left_out = {kind, what, f"{kind} #{at[kind]}"}.intersection(self.plan.get("without", ()))
         done = None if left_out else call()
-        self._strike("after", kind, at, at_kind)
+        self._strike("after", at)
         return done
 
-    def _strike(self, when: str, kind: str, at: int, at_kind: int) -> None:
+    def _strike(self, when: str, at: dict[str, int]) -> None:
+        """`at`: which act this is; of its kind; of those of its very name."""
         for key, number in (("kill", signal.SIGKILL), ("freeze", signal.SIGSTOP)):
             blow = self.plan.get(key)
-            if blow is None or blow.get("when", "before") != when or blow.get("act", kind) != kind:
+            if blow is None or blow.get("when", "before") != when:
                 continue
-            if blow["at"] == (at_kind if "act" in blow else at):
+            if at.get(blow.get("act", "")) == blow["at"]:
                 with self.transaction if number == signal.SIGSTOP else nullcontext():
                     # To this very thread: it goes no step further, as it might if another thread took the signal.
                     signal.pthread_kill(threading.get_ident(), number)
         jump = self.plan.get("clock")
-        if jump is not None and when == "before" and jump["at"] == at:
+        if jump is not None and when == "before" and jump["at"] == at[""]:
             self.skew = timedelta(seconds=jump["seconds"])
 
     def _watch_commits(self) -> None:
         dialects: Any = DefaultDialect
-        plain, seen = dialects.do_commit, dict[int, int]()
+        plain, seen, wrote = dialects.do_commit, dict[int, int](), dict[int, str]()
+
+        @event.listens_for(Engine, "after_cursor_execute")
+        def executed(connection: Any, cursor: Any, statement: str, *_: object) -> None:
+            if (found := _WRITES.match(statement)) and cursor.rowcount != 0:
+                wrote[id(connection.connection.driver_connection)] = found[1]
 
         def do_commit(dialect: DefaultDialect, connection: Any) -> None:
             driver = connection.driver_connection
+            table = wrote.pop(id(driver), None)
             changes = getattr(driver, "total_changes", None)
-            if changes is not None and seen.get(id(driver)) == changes:
+            # SQLite counts what changed; of a server we know what was said to it.
+            if table is None if changes is None else seen.get(id(driver), 0) == changes:
                 plain(dialect, connection)  # it only read
                 return
             seen[id(driver)] = changes or 0
-            self._act("commit", "", lambda: plain(dialect, connection))
+            self._act("commit", table or "", lambda: plain(dialect, connection))
 
         dialects.do_commit = do_commit
+
+    def _watch_ssh(self) -> None:
+        sessions: Any = Session
+        processes: Any = subprocess.Popen
+        ask, start = sessions._ask, processes.__init__
+
+        def asked(session: Session, request: dict[str, Any], stop: Any) -> None:
+            if request["op"] in _ASKED:
+                self._act("ask", request["op"], lambda: ask(session, request, stop))
+            else:
+                ask(session, request, stop)
+
+        def started(process: Any, argv: Any, *args: Any, **named: Any) -> None:
+            # rsync is started by a guard, so its name is not the first word; `rsync --version` changes nothing.
+            program = "ssh" if argv[0] == "ssh" else "rsync" if "rsync" in argv[1:] else None
+            if program is None:
+                start(process, argv, *args, **named)
+            else:
+                self._act("spawn", program, lambda: start(process, argv, *args, **named))
+
+        sessions._ask, processes.__init__ = asked, started
 
     def _know_transactions(self) -> None:
         databases: Any = Database
@@ -163,7 +216,7 @@ def _label(kind: str, args: tuple[Any, ...]) -> str:
     if kind == "fsync":
         return "directory" if stat.S_ISDIR(os.fstat(args[0]).st_mode) else "file"
     names = [_name(arg) for arg in args if isinstance(arg, str | bytes)]
-    return names[-1] if names and kind != "write" else ""
+    return names[-1] if names else ""
 
 
 def _unsynced(connection: Any, _record: object) -> None:

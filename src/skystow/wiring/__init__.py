@@ -33,7 +33,7 @@ from skystow.service.status import Progress
 from skystow.service.talk import Talk
 from skystow.wiring import image, ledgers, pysmurf
 from skystow.wiring.components import Imaging
-from skystow.wiring.ends import Ends, end_name, far, prove_remote, site_lanes, site_root, site_tree
+from skystow.wiring.ends import Ends, end_name, far, prove_remote, site_lanes, site_root, site_tree, there_or_above
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
@@ -285,6 +285,35 @@ def preview(source: str, dest: str, options: ArchiveOptions) -> Iterator[tuple[S
         inlet = _archive_source(name, ends, origin, options, SystemClock())
         try:
             yield inlet, target if there else None
+        finally:
+            inlet.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """For `skystow check SOURCE DEST`; where DEST is not there yet, `at` is the directory that it will be made in."""
+
+    source: Source
+    origin: Tree
+    store: Store
+    at: str
+
+
+@contextmanager
+def survey(source: str, dest: str, options: ArchiveOptions) -> Iterator[Survey]:
+    """What `archive` would work with; nothing is made. Raises `ConfigError`, `PlaceFault`s of DEST."""
+    from skystow.adapters.clock import SystemClock
+    from skystow.adapters.options import StoreOptions
+
+    refuse_places(source, dest)
+    ends = Ends()
+    with closing(ends):
+        at = there_or_above(dest, ends.tree(dest, place="DEST"))
+        origin, target = ends.tree(source, place="SOURCE"), ends.tree(at, place="DEST")
+        store = ends.store("DEST", target, {"SOURCE": origin}, StoreOptions(algorithm=options.digest), streams=1)
+        inlet = _archive_source("SOURCE", ends, origin, options, SystemClock())
+        try:
+            yield Survey(inlet, origin, store, at)
         finally:
             inlet.close()
 

@@ -137,6 +137,20 @@ def end_name(end: str) -> str:
     return f"{host}:{shown(posixpath.normpath(path))}"
 
 
+def there_or_above(end: str, tree: AnyTree) -> str:
+    """`end`, or the directory that it is to be made in where it is not there. Raises `Unreachable`, `UnfitHost`, …"""
+    if not far(tree):
+        return end if os.path.lexists(end) else os.path.dirname(os.path.abspath(end))
+    try:
+        prove_remote(tree, "DEST")
+    except ConfigError as fault:
+        if not isinstance(fault.__cause__, Unreachable):
+            raise
+        path = remote_end(end)[1]
+        return end.removesuffix(path) + (posixpath.dirname(posixpath.normpath(path)) or ".")
+    return end
+
+
 # ── of a site ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

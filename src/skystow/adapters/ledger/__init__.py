@@ -103,7 +103,7 @@ class SqlLedger:
 
     def claim(self, route: Route, *, files: int, size: int, seconds: float) -> Sequence[Work]:
         return queue.claim(
-            self._database, self._me, self._policy, self._mark, route, files=files, size=size, seconds=seconds
+            self._database, self._me, self._policy, lambda: self._mark, route, files=files, size=size, seconds=seconds
         )
 
     def renew(self, works: Sequence[Work], *, seconds: float) -> set[Work]:

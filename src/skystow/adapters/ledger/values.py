@@ -77,7 +77,7 @@ def clamped(number: int) -> int:
 def storable(seen: Fingerprint) -> Fingerprint:
     """What no column can hold (a date after 2262, an inode of the upper half) counts as unknown."""
     numbers = (seen.size, seen.mtime_ns, seen.inode, seen.ctime_ns)
-    if max(map(abs, filter(None, numbers)), default=0) <= _LARGEST:
+    if all(n is None or -_LARGEST <= n <= _LARGEST for n in numbers):
         return seen
     return Fingerprint(*(n if n is not None and abs(n) <= _LARGEST else None for n in numbers))
 

@@ -194,9 +194,10 @@ def _write_looks(connection: sa.Connection, delivered: Sequence[tuple[Any, Deliv
     """What is archived is the file as it was read. A handoff read the upstream copy, which tells nothing of that."""
     changed = []
     for row, verdict in delivered:
-        new = looks(storable(verdict.receipt.source))
-        if row.upstream is None and any(getattr(row, f"seen_{name}") != value for name, value in new.items()):
-            changed.append({"arrival": row.arrival_id} | {f"new_{name}": value for name, value in new.items()})
+        new = storable(verdict.receipt.source)
+        then = (row.seen_size, row.seen_mtime_ns, row.seen_inode, row.seen_ctime_ns)
+        if then != (new.size, new.mtime_ns, new.inode, new.ctime_ns) and row.upstream is None:
+            changed.append({"arrival": row.arrival_id} | {f"new_{name}": value for name, value in looks(new).items()})
     if changed:
         connection.execute(_LOOK, changed)
 

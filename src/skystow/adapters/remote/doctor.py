@@ -18,11 +18,11 @@ def rsync_of(tree: RemoteTree, stop: Stop | None = None) -> str:
     """The `rsync --version` of the remote end. Raises `UnfitHost` where there is none, or an old one."""
     own_version()
     said = tree.link.facts(tree.place, stop)["rsync"]
-    if said is None:
-        raise tree.link.unfit(tree.place, "it has no rsync", "install rsync 3.1 or later there")
-    if listed_checksums(said)[0] < OLDEST:
-        raise tree.link.unfit(tree.place, "its rsync is too old", "install rsync 3.1 or later there", said)
-    return str(said)
+    if said is not None and listed_checksums(said)[0] >= OLDEST:
+        return str(said)
+    tree.link.close()  # what a helper said of its host stands as long as it lives: somebody may install one
+    why = "it has no rsync" if said is None else "its rsync is too old"
+    raise tree.link.unfit(tree.place, why, "install rsync 3.1 or later there", said or "")
 
 
 def look_over(tree: RemoteTree, *, reads: Sequence[str]) -> Iterator[Finding]:

@@ -38,6 +38,9 @@ from skystow.ports import Finding, Staged, Stop, Tree
 PARTIAL = HOME + b"/partial"
 LARGE = 64 * 2**20
 """Bytes from which on a file has an rsync of its own, which goes on where an earlier one stopped."""
+MOST = 256 * 2**20
+"""Bytes for one rsync of smaller files. A claim keeps to that by itself where the sizes are known before; the rows of a
+table do not say them."""
 KEPT_FOR = 14 * 86400.0
 """Seconds that a part waits for somebody to go on with it."""
 CHUNK, PAUSE = 500, 0.25
@@ -62,7 +65,7 @@ class _Batch:
 
 class PullStore(CopyingStore):
     """The `Store` port. `remotes` are the trees that `Work.source.place` may name. `streams` share the `bwlimit` of
-    `options`; from `large` bytes on a file has an rsync of its own."""
+    `options`; from `large` bytes on a file has an rsync of its own, and smaller ones share one up to `most` bytes."""
 
     def __init__(
         self,
@@ -73,12 +76,13 @@ class PullStore(CopyingStore):
         *,
         streams: int = 1,
         large: int = LARGE,
+        most: int = MOST,
     ) -> None:
         super().__init__(name, tree, {}, options)
         hasher(options.algorithm)
         self._remotes = remotes
         self._bandwidth = Bandwidth(options.bwlimit, streams)
-        self._large = large
+        self._large, self._most = large, most
         self._read: dict[int, Digest] = {}
 
     def stage(self, works: Sequence[Work], *, stop: Stop) -> Iterator[Outcome]:
@@ -142,6 +146,7 @@ class PullStore(CopyingStore):
             return
         root = source.proof(stop)["root"].encode("latin-1")
         rounds: list[dict[bytes, tuple[Work, Look]]] = []
+        filled: list[int] = []
         large: list[tuple[Work, Look]] = []
         looks = source.looks([work.source.path for work in lawful], stop)
         room = self.measure()
@@ -157,10 +162,16 @@ class PullStore(CopyingStore):
                 large.append((work, look))
             else:  # two works may have one source: each has an inode of its own, from an rsync of its own
                 name = path_bytes(work.source.path)
-                free = next((each for each in rounds if name not in each and _token(each) == work.token), None)
-                if free is None:
-                    rounds.append(free := {})
-                free[name] = (work, look)
+                fits = (
+                    n
+                    for n, each in enumerate(rounds)
+                    if name not in each and _token(each) == work.token and filled[n] + look.st_size <= self._most
+                )
+                if (n := next(fits, len(rounds))) == len(rounds):
+                    rounds.append({})
+                    filled.append(0)
+                rounds[n][name] = (work, look)
+                filled[n] += look.st_size
         for names in rounds:
             into = STAGING + b"/" + _token(names).encode() + b"/in"
             yield from self._transfer(_Batch(source, root, into, names, _token(names)), stop)
@@ -217,8 +228,11 @@ class PullStore(CopyingStore):
     def _take(self, batch: _Batch, stop: Stop) -> Iterator[Outcome]:
         """What landed and still is at its source what it was before. rsync names a file a moment before it gives it
         its name: such a one waits for the next turn."""
-        lines = [line for line in batch.landed if self._landed(batch, line.name)]
-        batch.landed = [line for line in batch.landed if line not in lines] if len(lines) < len(batch.landed) else []
+        lines: list[Line] = []
+        waiting: list[Line] = []
+        for line in batch.landed:
+            (lines if self._landed(batch, line.name) else waiting).append(line)
+        batch.landed = waiting
         works = [batch.names.pop(line.name) for line in lines]
         for line, (work, before), after in zip(
             lines, works, batch.source.looks([work.source.path for work, _ in works], stop, fresh=True), strict=True
