@@ -9,6 +9,9 @@ SOURCES := src tests docs/conf.py $(wildcard bench docs/_ext)
 SITE :=
 CORRUPT :=
 DURATION := 30
+NIGHT :=
+NIGHT_CADENCE := 5
+NIGHT_DIR :=
 
 # What the tests need from Debian, as command:package.
 TEST_TOOLS := strace:strace rsync:rsync unshare:util-linux setpriv:util-linux mount:mount openssl:openssl \
@@ -27,7 +30,7 @@ help: ## list the targets
 
 $(VENV)/.run: pyproject.toml constraints.txt tools/venv
 	tools/venv $(VENV)
-	$(PIP) install -q -c constraints.txt -e .
+	$(PIP) install -q -c constraints.txt -e '.[fits]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
@@ -40,10 +43,14 @@ tools:
 # ── what people type ─────────────────────────────────────────────────────────────────────────────────────────────
 
 run: $(VENV)/.run ## the demonstration, about 40 s (CORRUPT=1: one file is spoilt), or SITE=my.yaml until Ctrl-C
-ifeq ($(SITE),)
-	$(BIN)/python -m skystow.simulate.demo --seconds $(DURATION) $(if $(CORRUPT),--corrupt)
-else
+	@: ## or NIGHT=full: 60 exposures, one each NIGHT_CADENCE s; killed, it goes on with NIGHT_DIR=where it was
+ifneq ($(SITE),)
 	$(BIN)/skystow run "$(SITE)"
+else ifneq ($(NIGHT),)
+	$(BIN)/python -m skystow.simulate.night --exposures $(NIGHT:full=60) --cadence $(NIGHT_CADENCE) \
+	    $(if $(NIGHT_DIR),--directory "$(NIGHT_DIR)")
+else
+	$(BIN)/python -m skystow.simulate.demo --seconds $(DURATION) $(if $(CORRUPT),--corrupt)
 endif
 
 test: tools lint docs ## every check and every test but the long ones

@@ -22,6 +22,7 @@ HEADINGS = {
     ("sources", "pysmurf_files"): "`pysmurf_files`",
     ("sources", "pysmurf_files", "host"): "`host`",
     ("sources", "pysmurf_files", "table"): "`table`",
+    ("sources", "pysmurf_files", "table", "tls"): "`ledger.tls`",
     ("sources", "pysmurf_files", "retire"): "`retire`",
     ("destinations", "posix"): "`destinations`",
     ("destinations", "remote"): "`destinations`",

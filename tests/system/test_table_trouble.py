@@ -142,6 +142,22 @@ def test_an_account_that_may_only_read(desk: Desk, west: Server) -> None:
     assert desk.verdict(number)[1] == 1
 
 
+def test_tls_to_a_server_of_our_authority_alone(desk: Desk, west: Server, tmp_path: Path) -> None:
+    number = desk.write("a.txt")
+    whole = desk.site.read_text()
+    desk.site.write_text(whole.replace("table: {", f"table: {{tls: {{ca: '{west.tls_ca}'}}, "))
+    assert desk.site.read_text() != whole
+    assert desk.once()["archived"] == 1
+    assert desk.verdict(number)[1] == 1
+    other = tmp_path / "other"
+    other.mkdir()
+    west.make_certificates(other)
+    desk.site.write_text(whole.replace("table: {", f"table: {{tls: {{ca: '{other}/ca.pem'}}, "))
+    refused = desk.run("check", desk.site)
+    assert refused.returncode != 0
+    assert "certificate" in refused.stdout
+
+
 def test_a_file_that_may_only_be_read(local: Desk) -> None:
     local.write("a.txt")
     os.chmod(local.bench.here / "smurf.db", 0o400)

@@ -88,7 +88,7 @@ def test_the_least_that_a_site_must_say() -> None:
     assert isinstance(source, Directory)
     assert (source.root, source.quiet_for, source.layout) == ("/site/incoming", 10.0, Layout("{relative_path}"))
     assert (destination.digest, destination.min_free, destination.file_mode) == ("blake3", 0.05, 0o444)
-    assert (destination.directory_mode, destination.batch.files) == (0o2775, 1000)
+    assert (destination.directory_mode, destination.batch.files) == (0o2775, None)
     assert (site.archive, site.on_conflict, site.ledger, site.journal) == ("archive", "hold", None, None)
 
 

@@ -113,12 +113,21 @@ class Directory(Section):
     retire: Retirement | None = None
 
 
+class Tls(Section):
+    """How a server proves who it is, by the authority `ca`; and we to it, where it asks for that."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
+
+
 class Table(Section):
     """Where somebody else's table is. The password is not for site files, which are shown to others."""
 
     url: Annotated[str, AfterValidator(_database)]
     password_file: Path | None = None
     password_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    tls: Tls | None = None
 
 
 class PysmurfFiles(Section):
@@ -143,7 +152,9 @@ class PysmurfFiles(Section):
 
 
 class Batch(Section):
-    files: Annotated[Count, Field(le=5000)] = 1000
+    """`files` None: 1,000, and 5,000 to or from another host, where each rsync costs a few round trips."""
+
+    files: Annotated[Count, Field(le=5000)] | None = None
     size: Annotated[Size, Field(gt=0)] = 256 * 2**20
 
 
@@ -220,14 +231,6 @@ SourceConfig = Annotated[Directory | PysmurfFiles, Field(discriminator="kind")]
 DestinationConfig = Annotated[Posix | Remote | HardLink, Field(discriminator="kind")]
 
 
-class Tls(Section):
-    """How a server proves who it is, by the authority `ca`; and we to it, where it asks for that."""
-
-    ca: Path
-    cert: Path | None = None
-    key: Path | None = None
-
-
 class LedgerServer(Section):
     """A ledger on a database server, and where its password is."""
 
@@ -292,6 +295,7 @@ SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("sources", "pysmurf_files"): PysmurfFiles,
     ("sources", "pysmurf_files", "host"): Host,
     ("sources", "pysmurf_files", "table"): Table,
+    ("sources", "pysmurf_files", "table", "tls"): Tls,
     ("sources", "pysmurf_files", "retire"): Retirement,
     ("destinations", "posix"): Posix,
     ("destinations", "remote"): Remote,

@@ -33,7 +33,17 @@ from skystow.service.status import Progress
 from skystow.service.talk import Talk
 from skystow.wiring import image, ledgers, pysmurf
 from skystow.wiring.components import Imaging
-from skystow.wiring.ends import Ends, end_name, far, prove_remote, site_lanes, site_root, site_tree, there_or_above
+from skystow.wiring.ends import (
+    REMOTE_BATCH,
+    Ends,
+    end_name,
+    far,
+    prove_remote,
+    site_lanes,
+    site_root,
+    site_tree,
+    there_or_above,
+)
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
@@ -42,9 +52,6 @@ if TYPE_CHECKING:
 
 ARCHIVE = "archive"
 """The one destination of `skystow archive`, and the default name space of files."""
-
-REMOTE_BATCH = 5_000
-"""Files in a batch to or from another host: each rsync costs a few round trips."""
 
 PATIENCE = 60.0
 """Seconds beyond a source's quiet time that a single pass waits for files that are still written to."""

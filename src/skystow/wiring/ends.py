@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 Place = DirectoryConfig | PysmurfFiles | Posix | Remote | HardLink
 """Of a site file."""
 
+LOCAL_BATCH, REMOTE_BATCH = 1_000, 5_000
+"""Files in a batch here, and to or from another host: there each rsync costs a few round trips."""
+
 SSH_CONFIG = "SKYSTOW_SSH_CONFIG"
 """Environment: the ssh configuration file for `[user@]host:path` on the command line, instead of the user's own."""
 
@@ -213,4 +216,6 @@ def site_lanes(site: Site, ends: Ends, trees: Mapping[str, AnyTree], policy: Ret
             stores[kind] = _store(config, ends, trees, {name: trees[name] for name in origins}, siblings)
         algorithm = ALGORITHMS[0] if isinstance(config, HardLink) else config.digest
         rules = Rules(policy, algorithm, number_conflicts=site.on_conflict == "number")
-        yield Lane(route, stores[kind], rules, config.streams, config.batch.files, config.batch.size)
+        distant = far(trees[route.source]) or far(trees[route.destination])
+        files = config.batch.files or (REMOTE_BATCH if distant else LOCAL_BATCH)
+        yield Lane(route, stores[kind], rules, config.streams, files, config.batch.size)

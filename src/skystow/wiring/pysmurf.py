@@ -47,7 +47,9 @@ def connect(config: PysmurfFiles) -> FilesTable:
     """Not connected yet: that is for whoever uses it first. Raises `ConfigError`."""
     from skystow.adapters.pysmurf_files import FilesTable
 
-    return FilesTable(config.table.url, config.version, place=place(config), password=_password(config.table))
+    password, tls = _password(config.table), config.table.tls
+    proof = {part: path for part, path in tls.model_dump().items() if path is not None} if tls else None
+    return FilesTable(config.table.url, config.version, place=place(config), password=password, tls=proof)
 
 
 def source(config: PysmurfFiles, table: FilesTable, tree: Tree, archive: str, ledger: Ledger) -> PysmurfFilesSource:

@@ -76,7 +76,20 @@ class FilesTable:
     """Safe from any thread. `place` names it in faults. Raises `PlaceFault` where it is away, `OperatorFault` where a
     person must change something; neither ever shows the password."""
 
-    def __init__(self, url: str, version: str, *, place: str, password: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        version: str,
+        *,
+        place: str,
+        password: str | None = None,
+        tls: Mapping[str, str] | None = None,
+    ) -> None:
+        """`tls`: `ca`, and where the server asks for them `cert` and `key`, as paths. With it nothing is said to a
+        server that cannot prove, by that authority, that it is who the URL names."""
+        self._tls = {f"ssl_{part}": path for part, path in (tls or {}).items()}
+        if tls:
+            self._tls |= {"ssl_verify_cert": "true", "ssl_verify_identity": "true"}
         try:
             parsed = sa.make_url(url)
         except ArgumentError as error:
@@ -96,7 +109,8 @@ class FilesTable:
     def _engine(self, *, make: bool = False) -> sa.Engine:
         if self.on_server:
             try:
-                return sa.create_engine(self.url, pool_pre_ping=True, connect_args=TIMEOUTS, hide_parameters=True)
+                arguments = TIMEOUTS | self._tls
+                return sa.create_engine(self.url, pool_pre_ping=True, connect_args=arguments, hide_parameters=True)
             except (NoSuchModuleError, ModuleNotFoundError) as error:
                 raise ConfigError(
                     "tables on MariaDB or MySQL need the driver PyMySQL", remedy="pip install 'skystow[mysql]'"

@@ -233,6 +233,8 @@ class PullStore(CopyingStore):
         for line in batch.landed:
             (lines if self._landed(batch, line.name) else waiting).append(line)
         batch.landed = waiting
+        if not lines:
+            return
         works = [batch.names.pop(line.name) for line in lines]
         for line, (work, before), after in zip(
             lines, works, batch.source.looks([work.source.path for work, _ in works], stop, fresh=True), strict=True
