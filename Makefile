@@ -43,11 +43,11 @@ tools:
 # ── what people type ─────────────────────────────────────────────────────────────────────────────────────────────
 
 run: $(VENV)/.run ## the demonstration, about 40 s (CORRUPT=1: one file is spoilt), or SITE=my.yaml until Ctrl-C
-	@: ## or NIGHT=full: 60 exposures, one each NIGHT_CADENCE s; killed, it goes on with NIGHT_DIR=where it was
+run: ## NIGHT=full: a night of 60 exposures, one each NIGHT_CADENCE=5 s; killed, it goes on with NIGHT_DIR=where it was
 ifneq ($(SITE),)
 	$(BIN)/skystow run "$(SITE)"
-else ifneq ($(NIGHT),)
-	$(BIN)/python -m skystow.simulate.night --exposures $(NIGHT:full=60) --cadence $(NIGHT_CADENCE) \
+else ifneq ($(NIGHT)$(NIGHT_DIR),)
+	$(BIN)/python -m skystow.simulate.night --exposures $(or $(NIGHT:full=60),60) --cadence $(NIGHT_CADENCE) \
 	    $(if $(NIGHT_DIR),--directory "$(NIGHT_DIR)")
 else
 	$(BIN)/python -m skystow.simulate.demo --seconds $(DURATION) $(if $(CORRUPT),--corrupt)
