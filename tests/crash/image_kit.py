@@ -1,0 +1,483 @@
+"""The whole image archiver in one process, which a saboteur kills at a durable act; then once more; then compared.
+
+    python -m tests.crash.image_kit      reads jobs from stdin, one JSON object a line: `root`, `url` (where headers
+                                         are), `plan`, `out`; answers each with how its process ended
+
+An exposure is announced while the Archiver is ENABLED. What the Archiver has taken from the bus is in the diary and is
+never said again, in no later run: it must be remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from skystow.adapters.clock import SystemClock
+from skystow.adapters.ledger import SqlLedger, open_ledger
+from skystow.adapters.process import this_worker
+from skystow.config import load
+from skystow.errors import Refused
+from skystow.image.night import night
+from skystow.model.acts import Say
+from skystow.model.lifecycle import Verb
+from skystow.model.messages import EndReadout, LargeFileObjectAvailable, Message, StartIntegration
+from skystow.model.transfer import State, Step
+from skystow.ports.talk import Bus, Scoreboard
+from skystow.service.halt import Halt
+from skystow.service.host import run_together
+from skystow.service.talk import Talk
+from skystow.simulate.comcam import ADDRESS, ComCam, HeaderService
+from skystow.simulate.proof import Truth, files, image_faults
+from skystow.testing.nursery import warm_up
+from skystow.testing.saboteur import Saboteur
+from skystow.wiring import House, build
+from skystow.wiring.image import component_names
+
+DETECTORS = ("R22_S00", "R22_S11")
+OBSIDS = ("CC_O_20210304_000001", "CC_O_20210304_000002")
+SHAPE = (8, 4)
+LIMIT = 60.0
+"""Seconds that one run may take: a refusal of `start`, or a rest, is overcome in that time."""
+
+COMPONENTS = ("CCArchiver", "controller", "f99", "oods")
+ADDRESSES = ("archiver/events", "archiver", "controller", "forwarder/f99", "oods")
+
+Plan = dict[str, Any]
+
+
+# ── the site, and what must be true of it ───────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class NightField:
+    """A site of one forwarder below `root`, and what is to be in it when the night is over."""
+
+    root: Path
+    obsids: Sequence[str] = OBSIDS
+    detectors: Sequence[str] = DETECTORS
+    shape: tuple[int, int] = SHAPE
+    send: str = "link"
+    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Additions to the sections of `image:`."""
+
+    def __post_init__(self) -> None:
+        self.truth = Truth(self.obsids, self.detectors, self.shape)
+
+    @property
+    def trees(self) -> dict[str, Path]:
+        return {"oods": self.root / "oods", "backbone": self.root / "backbone"}
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "staging"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def site(self) -> Path:
+        return self.root / "site.yaml"
+
+    def forwarder(self, name: str = "f99", work: Path | None = None) -> dict[str, Any]:
+        camera = {"kind": "simulated", "width": self.shape[0], "height": self.shape[1]}
+        return {"name": name, "work": str(work or self.work), "camera": camera, "send": self.send}
+
+    def write(self, forwarders: Sequence[dict[str, Any]] = ()) -> None:
+        """The site file."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        image: dict[str, Any] = {
+            "detectors": list(self.detectors),
+            "staging": {"root": str(self.staging), "min_free": 0},
+            "backbone": {"root": str(self.trees["backbone"])},
+            "oods": {"root": str(self.trees["oods"]), "bad_files": str(self.root / "bad")},
+            "forwarders": list(forwarders) or [self.forwarder()],
+        }
+        for name, more in self.sections.items():
+            image[name] = image.get(name, {}) | more
+        control = str(self.root / "control")
+        self.site.write_text(json.dumps({"ledger": f"sqlite:///{self.root}/ledger.db", "control": control, "image": image}))
+
+    @contextmanager
+    def ledger(self) -> Iterator[SqlLedger]:
+        opened = open_ledger(f"sqlite:///{self.root}/ledger.db", worker=this_worker(), clock=SystemClock())
+        with closing(opened):
+            yield opened
+
+    def assert_whole(self) -> None:
+        """Every exposure complete at both places, once, with the right bytes; everybody says so; nothing is left."""
+        for tree in self.trees.values():
+            assert self.truth.differences(tree) == []
+        for path in self.truth.images():
+            one, other = ((tree / path).stat() for tree in self.trees.values())
+            assert (one.st_ino, one.st_nlink) == (other.st_ino, 2), f"{path}: the same inode, and no name too many"
+        assert [*files(self.staging), *files(self.work), *files(self.root / "bad")] == []
+        for place in (self.staging, *self.trees.values()):
+            assert staged(place) == []
+        with self.ledger() as ledger:
+            self._assert_said(ledger)
+
+    def _assert_said(self, ledger: SqlLedger) -> None:
+        told = night(20210304, ledger.talks.lines(day_obs=20210304)).exposures
+        assert [each.obsid for each in told if each.complete] == list(self.obsids)
+        assert [fault for each in told for fault in each.faults if "acknowledged" not in fault.text] == []
+        frames = [frame for _, frame in ledger.catalogue.find(day_obs=20210304)]
+        assert sorted(str(frame.path) for frame in frames) == sorted(
+            str(self.trees["oods"] / path) for path in self.truth.images()
+        )
+        assert list(ledger.dead_letters(after=0, limit=10)) == []
+        assert {name: ledger.talks.steps(name) for name in COMPONENTS if ledger.talks.steps(name)} == {}
+        for path in self.truth.images():
+            for number in ledger.find(path.encode()):
+                dossier = ledger.dossier(number)
+                assert dossier is not None
+                assert {copy.state for copy in dossier.copies} == {State.DONE}, dossier
+                done = [event.destination for event in dossier.events if event.step is Step.DELIVERED]
+                assert sorted(map(str, done)) == sorted(copy.route.destination for copy in dossier.copies)
+
+
+def staged(place: Path) -> list[Path]:
+    """What claims have left in our own area of a place. (What is being made in a work directory is swept by the next
+    process that makes something there.)"""
+    return [each for each in (place / ".skystow").rglob("*") if each.is_file()]
+
+
+class Watch:
+    """Looks at what readers see; a file that was found right is read again only when its inode says that it changed."""
+
+    def __init__(self, made: NightField) -> None:
+        self.made = made
+        self.images = made.truth.images()
+        self.manifests = made.truth.manifests()
+        self.known: dict[Path, tuple[int, int, int]] = {}
+
+    def look(self) -> list[str]:
+        wrong = []
+        for tree in self.made.trees.values():
+            for path in tree.glob("*-*-*/*"):
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    looks = (found.st_ino, found.st_size, found.st_mtime_ns)
+                    if self.known.get(path) != looks:
+                        wrong += [f"{path}: {what}" for what in self._faults(str(path.relative_to(tree)), path)]
+                        self.known[path] = looks
+        return wrong
+
+    def _faults(self, name: str, path: Path) -> list[str]:
+        if (image := self.images.get(name)) is not None:
+            return list(image_faults(path.read_bytes(), *image, self.made.truth))
+        if name not in self.manifests:
+            return ["is there, and should not be"]
+        lines = path.read_text().splitlines()
+        return [] if len(lines) == len(self.made.detectors) else [f"has {len(lines)} lines"]
+
+
+@contextmanager
+def watched(made: NightField) -> Iterator[list[str]]:
+    """The list has whatever was visible and wrong."""
+    seen: list[str] = []
+    over, watch = threading.Event(), Watch(made)
+
+    def look() -> None:
+        while not over.is_set():
+            began = time.monotonic()
+            seen.extend(watch.look())
+            over.wait(max(0.005, 2 * (time.monotonic() - began)))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+    seen.extend(watch.look())
+
+
+# ── in the child: the night ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Diary:
+    """What the Archiver has heard: said once, it must be remembered by it, not by the camera."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def heard(self) -> set[str]:
+        return set(self.path.read_text().split()) if self.path.exists() else set()
+
+    def write(self, *words: str) -> None:
+        with self.path.open("a") as out:
+            out.writelines(f"{word}\n" for word in words)
+
+
+class Camera:
+    """Commands the Archiver, and takes the exposures; returns when all of them are archived."""
+
+    def __init__(self, made: NightField, url: str, bus: Bus, ring: Callable[[], None]) -> None:
+        self.made, self.url, self.bus, self.ring = made, url, bus, ring
+        self.diary = Diary(made.root / "diary")
+        self.due = time.monotonic() + LIMIT
+
+    def command(self, talk: Talk, board: Scoreboard) -> None:
+        self.wait_until(lambda: board.alive("f99_association"), "that there is a forwarder")
+        for verb in (Verb.START, Verb.ENABLE):
+            while not self._obeyed(talk, verb):
+                time.sleep(0.02)
+
+    def _obeyed(self, talk: Talk, verb: Verb) -> bool:
+        try:
+            talk.command(verb)
+        except Refused as refused:
+            self.in_time(str(refused))
+            return False
+        return True
+
+    def events(self, obsid: str) -> Iterator[Message]:
+        yield StartIntegration(obsid, exposure_time=1.0, image_date=obsid.split("_")[2])
+        yield EndReadout(obsid)
+        with closing(HeaderService(ComCam(names=self.made.detectors, shape=self.made.shape))) as service:
+            said = service.announced(obsid)
+        yield LargeFileObjectAvailable(obsid, f"{self.url}/{obsid}.yaml", said.size, said.checksum, said.generator)
+
+    def observe(self) -> None:
+        for obsid in self.made.obsids:
+            for event in self.events(obsid):
+                word = f"{type(event).__name__}:{obsid}"
+                if word not in self.diary.heard():
+                    self.bus.publish([Say(ADDRESS, event)])
+                    self.ring()
+                    self.wait_until(lambda: not self.bus.receive(ADDRESS, limit=1), f"{word} is heard")
+                    self.diary.write(word)
+
+    def wait_until(self, true: Callable[[], object], what: str) -> None:
+        while not true():
+            self.in_time(what)
+            time.sleep(0.01)
+
+    def in_time(self, what: str) -> None:
+        if time.monotonic() > self.due:
+            raise TimeoutError(f"in vain: {what}")
+
+
+def archived(made: NightField, ledger: SqlLedger) -> bool:
+    """Whether everybody has done what was to be done; whether it is right, others judge."""
+    wanted = made.truth.paths()
+    if not all((tree / path).exists() for tree in made.trees.values() for path in wanted):
+        return False
+    if files(made.staging) or files(made.work):
+        return False
+    return all(not ledger.talks.steps(name) for name in COMPONENTS)
+
+
+def archive(made: NightField, url: str) -> None:
+    """One process's part of the night: until all is archived. Raises `TimeoutError`."""
+    site, halt, failed = load(str(made.site)), Halt(), list[BaseException]()
+    with build(site) as house:
+        components = house.components(component_names(site))
+        ledger, imaging, talk = house.ledger, house.imaging, components["archiver"].talk
+        assert isinstance(ledger, SqlLedger)
+        assert imaging is not None
+        assert talk is not None
+        camera = Camera(made, url, ledger.bus, imaging.bells.ring)
+
+        def drive() -> None:
+            try:
+                camera.command(talk, ledger.board)
+                camera.observe()
+                camera.wait_until(lambda: archived(made, ledger), "all is archived")
+            except BaseException as error:
+                failed.append(error)
+                failed.append(TimeoutError(shown(house, made)))
+            finally:
+                halt.set()
+
+        driver = threading.Thread(target=drive)
+        driver.start()
+        asyncio.run(run_together(components, halt, str(made.root / "control")))
+        driver.join()
+    if failed:
+        raise BaseExceptionGroup("the night did not end", failed)
+
+
+def shown(house: House, made: NightField) -> str:
+    """For whoever must find out why."""
+    ledger = house.ledger
+    assert isinstance(ledger, SqlLedger)
+    said = [f"{each}" for each in house.progress.healths.values()]
+    said += [f"{name}: {step}" for name in COMPONENTS for step in ledger.talks.steps(name)]
+    said += [f"on the bus: {each}" for address in ADDRESSES for each in ledger.bus.receive(address, limit=9)]
+    said += [str(line) for obsid in made.obsids for line in ledger.talks.lines(obsid=obsid)]
+    said += [str(each.relative_to(made.root)) for each in sorted(made.root.rglob("*")) if each.is_file()]
+    return "\n".join(said)
+
+
+# ── in the child: the saboteur ──────────────────────────────────────────────────────────────────────────────────
+
+
+class NightSaboteur(Saboteur):
+    """Names each durable act by what it is for (`link oods`, `unlink work/fits`, `commit settle`, …), so that a blow
+    finds the same act in every run, whatever threads do. `plan["kill"]`: `act` is such a name, `at` counts those."""
+
+    def __init__(self, root: Path, plan: Plan) -> None:
+        super().__init__(plan)
+        self.root = os.fspath(root) + "/"
+
+    def _around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(call)
+        def stand_in(*args: Any, **named: Any) -> Any:
+            if (where := self._where(args, named)) is None:
+                return call(*args, **named)  # a pipe of asyncio's, or a file of somebody else
+            return self._act(name, where, lambda: call(*args, **named))
+
+        return stand_in
+
+    def _act(self, kind: str, label: str, call: Callable[[], Any]) -> Any:
+        if kind == "open":
+            label = "part" if label.isdigit() else ""
+        return super()._act(f"{kind} {_committer() if kind == 'commit' else label}".strip(), "", call)
+
+    def _where(self, args: tuple[Any, ...], named: dict[str, Any]) -> str | None:
+        """`oods/*.fits`, `work/fits`, …: the last argument that is a file, without what differs from run to run."""
+        given = [arg for arg in args if isinstance(arg, int | str | bytes) and not isinstance(arg, bool)]
+        content = isinstance(given[0], int) and len(given) > 1  # write(fd, content), fchmod(fd, mode)
+        last = given[0] if content else next((arg for arg in reversed(given) if isinstance(arg, str | bytes)), given[0])
+        if isinstance(last, int):
+            path = os.readlink(f"/proc/self/fd/{last}")
+        else:
+            above = named.get("dst_dir_fd", named.get("dir_fd"))
+            path = os.path.join(os.readlink(f"/proc/self/fd/{above}") if above is not None else "", os.fsdecode(last))
+        if not path.startswith(self.root):
+            return None
+        parts = path.removeprefix(self.root).removesuffix(" (deleted)").split("/")
+        return "/".join(_plain(part) for part in parts)
+
+
+def _plain(part: str) -> str:
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", part):
+        return "DAY"
+    if part.startswith("CC_O_"):
+        return "*" + os.path.splitext(part)[1]
+    return "N" if re.fullmatch(r"#?\d+|[0-9a-f-]{8,}", part) else part
+
+
+def _committer() -> str:
+    """What is committed, by whom: the function of the ledger that had the transaction."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/adapters/ledger/" in name and not name.endswith("/database.py"):
+            known = frame.f_locals.get("component") or frame.f_locals.get("route") or ""
+            return f"{frame.f_code.co_name.lstrip('_')} {known}".strip()
+        frame = frame.f_back
+    return "of the schema"
+
+
+# ── many runs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def jobs() -> dict[str, Any] | None:
+    """In the parent: until there are no more jobs. In each child: its job."""
+    for line in iter(sys.stdin.readline, ""):
+        job: dict[str, Any] = json.loads(line)
+        if (child := os.fork()) == 0:
+            return job
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    return None
+
+
+def become(job: dict[str, Any]) -> None:
+    out = os.open(job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for number in (1, 2):
+        os.dup2(out, number)
+    made = NightField(Path(job["root"]))
+    saboteur = NightSaboteur(made.root, job["plan"])
+    saboteur.install()
+    try:
+        archive(made, job["url"])
+    finally:
+        saboteur.write_count()
+
+
+class Nights:
+    """Runs nights, each in a fork of one process that has everything imported; one at a time."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        self.out, self.url = root / "out", url
+        command = [sys.executable, "-m", "tests.crash.image_kit"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+    def run(self, made: NightField, plan: Plan) -> int:
+        """How it ended: 0, or -9. Anything else is raised with what it said."""
+        assert self.process.stdin is not None
+        job = {"root": str(made.root), "url": self.url, "plan": plan, "out": str(self.out)}
+        self.process.stdin.write(json.dumps(job).encode() + b"\n")
+        child = self._answer()
+        try:
+            ended = self._answer()
+        except TimeoutError:
+            os.kill(child, signal.SIGKILL)
+            raise AssertionError(self.out.read_text(errors="replace")) from None
+        assert ended in (0, -signal.SIGKILL), self.out.read_text(errors="replace")
+        return ended
+
+    def _answer(self) -> int:
+        assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], LIMIT + 15)[0]:
+            raise TimeoutError
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def acts_of(nights: Nights, made: NightField) -> list[str]:
+    """Every durable act of an undisturbed night, by name."""
+    made.write()
+    listed = made.root.parent / f"{made.root.name}.acts"
+    assert nights.run(made, {"count": str(listed)}) == 0
+    made.assert_whole()
+    return listed.read_text().splitlines()
+
+
+def kill_each(nights: Nights, root: Path, blows: Iterable[Plan]) -> list[Plan]:
+    """For each a night of its own that is killed so, goes on in another process, and ends well. Returns those that
+    missed: their act was not done as often, or not at all."""
+    missed = []
+    for n, blow in enumerate(blows):
+        made = NightField(root / str(n))
+        made.write()
+        try:
+            with watched(made) as seen:
+                if nights.run(made, {"kill": blow}) == 0:
+                    missed.append(blow)
+                assert nights.run(made, {}) == 0
+            assert seen == []
+            made.assert_whole()
+        except AssertionError as error:
+            raise AssertionError(f"killed {blow['when']} {blow['act']} #{blow['at']} in {made.root}: {error}") from error
+    return missed
+
+
+if __name__ == "__main__":
+    warm_up()
+    if (mine := jobs()) is not None:
+        become(mine)

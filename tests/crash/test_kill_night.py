@@ -1,0 +1,102 @@
+"""The image archiver, all components in one process, killed before and after its durable acts in the midst of a night."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skystow.simulate.comcam import ComCam, HeaderService
+from tests.crash.image_kit import DETECTORS, SHAPE, NightField, Nights, Plan, acts_of, kill_each
+
+PARTS = 4
+MANY_PARTS = 32
+
+PROMISES = (
+    "commit converse CCArchiver",
+    "commit converse controller",
+    "commit converse f99",
+    "commit converse oods",
+    "commit put",  # what the camera says
+    "commit accept",
+    "commit admit",
+    "commit claim f99 → staging",
+    "commit promise",
+    "commit settle",
+    "commit mark_sent",
+    "commit register",  # in the catalogue
+    "commit retired",
+    "link work/header/*.yaml",
+    "link work/fits/DAY/*.fits",
+    "mkdir staging/DAY",
+    "link staging/DAY/*.fits",
+    "fsync staging/DAY/*.fits",  # adopted
+    "link backbone/DAY/*.fits",
+    "link oods/DAY/*.fits",
+    "link backbone/DAY/*.sha256",
+    "link oods/DAY/*.sha256",
+    "unlink staging/DAY/*.fits",
+    "unlink work/fits/DAY/*.fits",
+    "unlink work/header/*.yaml",
+)
+"""The acts by which a night is archived, in the order of a file's way; the others are those of housekeeping."""
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
+    with HeaderService(ComCam(names=DETECTORS, shape=SHAPE)).serving() as headers:
+        made = Nights(tmp_path_factory.mktemp("nights"), headers.url)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def acts(tmp_path_factory: pytest.TempPathFactory, nights: Nights) -> Counter[str]:
+    return Counter(acts_of(nights, NightField(tmp_path_factory.mktemp("count") / "night")))
+
+
+def test_the_acts_are_what_we_think(acts: Counter[str]) -> None:
+    files = 4
+    assert set(PROMISES) <= set(acts)
+    for each in ("work/fits", "staging", "backbone", "oods"):
+        assert acts[f"link {each}/DAY/*.fits"] == files
+    assert acts["unlink staging/DAY/*.fits"] == acts["unlink work/fits/DAY/*.fits"] == files
+    assert acts["mkdir staging/DAY"] == 1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_every_kind_of_promise(
+    tmp_path: Path, nights: Nights, acts: Counter[str], part: int, when: str
+) -> None:
+    """In the midst of those of its kind, where there are several."""
+    blows = [{"act": act, "at": acts[act] // 2, "when": when} for act in PROMISES[part::PARTS]]
+    missed = kill_each(nights, tmp_path, blows)
+    assert all(blow["act"].startswith("commit") for blow in missed), "what is done for each file is done in every run"
+    assert len(missed) < 2
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_killed_at_every_kind_of_housekeeping(tmp_path: Path, nights: Nights, acts: Counter[str], part: int) -> None:
+    """The first of every third kind; `make test-long` has all of them."""
+    others = sorted(act for act in set(acts) - set(PROMISES) if "control" not in act)[:: PARTS - 1]
+    blows = [
+        {"act": act, "at": 0, "when": ("before", "after")[n // PARTS % 2]}
+        for n, act in enumerate(others)
+        if n % PARTS == part
+    ]
+    assert len(kill_each(nights, tmp_path, blows)) <= 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("part", range(MANY_PARTS))
+def test_killed_at_every_durable_act(tmp_path: Path, nights: Nights, acts: Counter[str], part: int, when: str) -> None:
+    every = [(act, at) for act in sorted(acts) for at in range(acts[act])]
+    blows: list[Plan] = [{"act": act, "at": at, "when": when} for act, at in every[part::MANY_PARTS]]
+    assert len(kill_each(nights, tmp_path, blows)) < len(blows) / 3
