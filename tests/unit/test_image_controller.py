@@ -53,6 +53,7 @@ from skystow.model.reports import (
     Ingested,
     IngestFailed,
     ManifestWritten,
+    PassEnded,
 )
 
 NOW = datetime(2021, 3, 5, 3, 0, tzinfo=UTC)
@@ -311,7 +312,9 @@ class TestOods:
         oods = Oods(OodsSettings(expire_every=timedelta(minutes=1)))
         assert len(done(oods.due(NOW))) == 1
         assert done(oods.due(NOW)) == []
-        assert len(done(oods.due(NOW + timedelta(minutes=1)))) == 1
+        assert done(oods.due(NOW + timedelta(minutes=1))) == []  # the first pass is not over
+        oods.hear(PassEnded(), NOW)
+        assert len(done(oods.due(NOW + timedelta(minutes=2)))) == 1
 
 
 def test_the_milestones_of_a_file() -> None:

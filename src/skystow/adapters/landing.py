@@ -1,7 +1,8 @@
-"""The Archive Controller's hands: the day's directory, adopting what a forwarder put into staging, the manifest.
+"""The Archive Controller's hands: the day's directory, and adopting what a forwarder put into staging.
 
-Adopted means: held inside staging, a regular file that may be linked, of the size and digest that were announced,
-digested, read-only where it is ours, and durable with its name. Only then is anything said about it.
+Adopted means: held inside staging, in the directory of a day, a regular file that may be linked, of the size and
+digest that were announced, digested, read-only where it is ours, and durable with its name. Only then is anything
+said about it. A fault of one file is a report; only a place's fault is raised.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import os
 import re
 import stat as stat_bits
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,36 +20,37 @@ from pathlib import PurePosixPath
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file_by
 from skystow.adapters.tree import Directory, LocalTree, held
-from skystow.errors import BadName, DigestMismatch, FileFault, Missing, SkystowError, Unreadable
-from skystow.model.acts import Act, Adopt, MakeDay, SweepStaging, WriteManifest
+from skystow.errors import BadName, DigestMismatch, FileFault, Missing, NotAFile, SkystowError, Unreadable
+from skystow.model.acts import Act, Adopt, MakeDay, SweepStaging
 from skystow.model.layout import RESERVED
-from skystow.model.messages import Message
-from skystow.model.records import ALGORITHMS, Digest, path_bytes, shown
-from skystow.model.reports import Adopted, AdoptionRefused, DayMade, DayRefused, HandedOff, ManifestWritten
+from skystow.model.messages import FileTransferCompleted, Message, digest_of, named_by
+from skystow.model.records import ALGORITHMS, Digest, Fingerprint, path_bytes, path_text, shown
+from skystow.model.reports import Adopted, AdoptionRefused, DayMade, DayRefused, HandedOff, PassEnded
 from skystow.model.transfer import State
-from skystow.ports import Ledger, Stop
+from skystow.ports import Dossier, Ledger, Stop
 
 ALGORITHM = "sha256"
 """So that manifests are what `sha256sum -c` reads."""
 
-_NAME = re.compile(r"(?P<obsid>[A-Za-z0-9][A-Za-z0-9_.]*)-R(?P<raft>[0-9A-Z]{2})S(?P<sensor>[0-9A-Z]{2})\.fits")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TRIAL = RESERVED.encode() + b"/trial"
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_HOME = RESERVED.encode()
 
 Inspect = Callable[[int, str, str], None]
 """Raises `Unreadable` unless a descriptor is a whole FITS file of (obsid, detector)."""
 
 
 class Landing:
-    """Acts on the staging tree. `ledger` tells what was adopted and linked before; `day_mode` is of day directories."""
+    """Acts on the staging tree. `ledger` tells what was adopted and linked before; `day_mode` is of day directories.
+    One Controller alone works on a staging tree; its threads may be several."""
 
     def __init__(
         self, tree: LocalTree, ledger: Ledger, *, inspect: Inspect, day_mode: int = 0o2775, sweep_after: float = 600.0
     ) -> None:
         self.tree, self.ledger, self.inspect = tree, ledger, inspect
         self.day_mode, self.sweep_after = day_mode, sweep_after
-        self.unfinished: dict[str, str] = {}
-        """What the last sweep found and left, and why."""
+        self._trial = threading.Lock()
+        self._left: dict[str, str] = {}
+        """What the last sweep found and did not adopt, and why."""
 
     # ── the day ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -56,20 +59,26 @@ class Landing:
         if not _DAY.fullmatch(act.day):
             return [DayRefused(act.obsid, f"‘{shown(act.day)}’ is no day")]
         try:
-            self.tree.forget()
-            self.tree.directory(act.day.encode(), self._make)
-        except (FileExistsError, NotADirectoryError) as error:
-            return [DayRefused(act.obsid, f"{self.tree}/{act.day}: {(error.strerror or '').lower()}")]
-        except OSError as error:
-            raise blame(error, Side.PUBLISH, act.day, place=self.tree.place) from error
-        return [DayMade(act.obsid, f"{os.fsdecode(self.tree.root)}/{act.day}/")]
+            self._make_day(act.day.encode())
+        except FileFault as fault:
+            return [DayRefused(act.obsid, str(fault))]
+        return [DayMade(act.obsid, f"{path_text(self.tree.root)}/{act.day}/")]
 
-    def _make(self, above: Directory, name: bytes) -> None:
-        """Durable before anybody is told of it. mkdir obeys the umask and drops set-gid on some systems: chmod."""
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=above.fd)
-            os.chmod(name, self.day_mode, dir_fd=above.fd)
-        os.fsync(above.fd)
+    def _make_day(self, name: bytes) -> None:
+        """Durable before anybody is told of it. mkdir obeys the umask, and a crash may come before the mode."""
+        self.tree.forget()
+        try:
+            day = self.tree.directory(name, _private)
+            found = os.fstat(day.fd)
+            mode = stat_bits.S_IMODE(found.st_mode)
+            if found.st_uid == os.geteuid() and mode & self.day_mode != self.day_mode:
+                os.fchmod(day.fd, mode | self.day_mode)
+            os.fsync(day.fd)
+            os.fsync(self.tree.directory(b"").fd)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise NotAFile(f"{self.tree}/{name.decode()} is no directory") from error
+            raise blame(error, Side.PUBLISH, f"{self.tree}/{name.decode()}", place=self.tree.place) from error
 
     # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,54 +87,48 @@ class Landing:
         said = act.announced
         try:
             path = self._below(said.filename)
-            self._named(path, said.obsid, said.raft, said.sensor)
-            claimed = self._claimed(said.checksum_type, said.checksum)
-            return [self._adopt(path, said.filename, said.obsid, said.raft, said.sensor, said.size, claimed, stop)]
-        except Missing as missing:
-            return self._before(path, said.obsid) or [self._refusal(act, missing, final=False, gone=True)]
+            _agree(path, said)
+            claimed = _claimed(said)
         except FileFault as fault:
-            return [self._refusal(act, fault, final=not isinstance(fault, Unreadable))]
+            return [self._refusal(said, fault, final=True)]
+        try:
+            adopted = self._adopt(path, said, claimed, stop)
+        except Missing as missing:
+            # Where all its links were made before, it is gone for that reason.
+            return self._linked(path, said, claimed) or [self._refusal(said, missing, final=False, gone=True)]
+        except FileFault as fault:
+            return [self._refusal(said, fault, final=not isinstance(fault, Unreadable))]
+        return [adopted, *self._known(path, said, adopted)]
 
-    def _refusal(self, act: Adopt, fault: SkystowError, *, final: bool, gone: bool = False) -> AdoptionRefused:
-        return AdoptionRefused(act.announced.obsid, act.announced.filename, str(fault), final, gone)
+    def _refusal(
+        self, said: FileTransferCompleted, fault: SkystowError, *, final: bool, gone: bool = False
+    ) -> AdoptionRefused:
+        return AdoptionRefused(said.obsid, said.filename, str(fault), final, gone)
 
     def _below(self, filename: str) -> PurePosixPath:
-        """An announced name, relative to staging. Lexical: symlinks on the way are refused when it is opened."""
-        root, raw = self.tree.root.rstrip(b"/"), path_bytes(filename)
+        """An announced name, as `<day>/<file>`. Lexical: symlinks on the way are refused when it is opened."""
+        try:
+            raw = path_bytes(filename)
+        except UnicodeEncodeError as error:
+            raise BadName(f"‘{shown(filename)}’ is no name that a file can have") from error
         if b"\0" in raw or b".." in raw.split(b"/"):
             raise BadName(f"‘{shown(filename)}’ is no name of a file in staging")
         parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
-        above = [part for part in root.split(b"/") if part]
-        below = parts[len(above) :]
-        if not raw.startswith(b"/") or parts[: len(above)] != above or not below or below[0] == RESERVED.encode():
+        above = [part for part in self.tree.root.split(b"/") if part]
+        if not raw.startswith(b"/") or parts[: len(above)] != above:
             raise BadName(
                 f"‘{shown(filename)}’ is not in staging ({self.tree})",
                 remedy="forwarder and Controller must see staging under the same name",
             )
-        return PurePosixPath(os.fsdecode(b"/".join(below)))
-
-    def _named(self, path: PurePosixPath, obsid: str, raft: str, sensor: str) -> None:
-        if not path.name.startswith(f"{obsid}-"):
-            raise BadName(f"{shown(path)} is announced as a file of {shown(obsid)}, whose name it does not bear")
-        found = _NAME.fullmatch(path.name)
-        if found and raft and (found["raft"], found["sensor"]) != (raft, sensor):
-            raise BadName(f"{shown(path)} is announced as raft {shown(raft)}, sensor {shown(sensor)}")
-
-    def _claimed(self, algorithm: str, digits: str) -> Digest | None:
-        if not digits:
-            return None
-        if algorithm.lower() not in ALGORITHMS or not re.fullmatch(r"[0-9A-Fa-f]{16,128}", digits):
-            raise BadName(f"‘{shown(algorithm)}: {shown(digits)}’ is no checksum that can be compared")
-        return Digest(algorithm.lower(), digits.lower())
+        below = parts[len(above) :]
+        if len(below) != 2 or not _DAY.fullmatch(path_text(below[0])):
+            raise BadName(f"‘{shown(filename)}’ is not in the directory of a day in staging ({self.tree})")
+        return PurePosixPath(path_text(b"/".join(below)))
 
     def _adopt(
         self,
         path: PurePosixPath,
-        filename: str,
-        obsid: str,
-        raft: str,
-        sensor: str,
-        size: int | None,
+        said: FileTransferCompleted,
         claimed: Digest | None,
         stop: Stop,
         *,
@@ -134,15 +137,15 @@ class Landing:
         self.tree.forget()
         fd, found = self.tree.open_file(path)
         try:
-            if size is not None and found.st_size != size:
-                raise DigestMismatch(f"{shown(path)} has {found.st_size} bytes, {size} were announced")
+            if said.size is not None and found.st_size != said.size:
+                raise DigestMismatch(f"{shown(path)} has {found.st_size} bytes, {said.size} were announced")
+            if swept:
+                self.inspect(fd, said.obsid, f"R{said.raft}_S{said.sensor}")
             self._linkable(path, found)
             algorithms = [ALGORITHM, *([claimed.algorithm] if claimed and claimed.algorithm != ALGORITHM else [])]
             digests = digest_file_by(fd, found.st_size, algorithms, stop)
             if claimed is not None and claimed not in digests:
                 raise DigestMismatch(f"{shown(path)} reads {digests[-1]}, {claimed} was announced")
-            if swept:
-                self.inspect(fd, obsid, f"R{raft}_S{sensor}")
             if found.st_uid == os.geteuid():
                 os.fchmod(fd, 0o444)
             os.fsync(fd)
@@ -155,135 +158,148 @@ class Landing:
             os.close(fd)
         if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
             raise Unreadable(f"{shown(path)} was written to while it was read")
-        name = os.fsdecode(path_bytes(path))
-        return Adopted(
-            obsid,
-            filename,
-            name,
-            raft,
-            sensor,
-            after.st_size,
-            str(digests[0]),
-            after.st_mtime_ns,
-            after.st_ino,
-            0,
-            swept,
-        )
+        _, raft, sensor = named_by(path.name)
+        size, digest, mtime, inode = after.st_size, str(digests[0]), after.st_mtime_ns, after.st_ino
+        return Adopted(said.obsid, said.filename, str(path), raft, sensor, size, digest, mtime, inode, 0, swept)
 
     def _linkable(self, path: PurePosixPath, found: os.stat_result) -> None:
         """By trying: who may link what is a matter of owners, modes, capabilities and fs.protected_hardlinks."""
         parent, name = held(path)
-        trial = b"%d" % found.st_ino
-        try:
-            area = self.tree.directory(_TRIAL, _private)
-            with suppress(FileNotFoundError):
+        above = self.tree.directory(parent)
+        trial = b"link"
+        with self._trial:
+            try:
+                area = self.tree.directory(_HOME + b"/trial", _private)
+                with suppress(FileNotFoundError):
+                    os.unlink(trial, dir_fd=area.fd)  # of a run that was killed
+            except OSError as error:
+                raise blame(error, Side.STAGING, f"{self.tree}/{RESERVED}", place=self.tree.place) from error
+            try:
+                os.link(name, trial, src_dir_fd=above.fd, dst_dir_fd=area.fd, follow_symlinks=False)
                 os.unlink(trial, dir_fd=area.fd)
-            above = self.tree.directory(parent)
-            os.link(name, trial, src_dir_fd=above.fd, dst_dir_fd=area.fd, follow_symlinks=False)
-            os.unlink(trial, dir_fd=area.fd)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EACCES):
-                raise
-            raise Unreadable(
-                f"{shown(path)} belongs to user {found.st_uid} and cannot be linked by user {os.geteuid()}",
-                remedy="let forwarders write as the Controller's user, or group-writable with a common group",
-            ) from error
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EACCES):
+                    raise Unreadable(
+                        f"{shown(path)} belongs to user {found.st_uid} and cannot be linked by user {os.geteuid()}",
+                        remedy="let forwarders write as the Controller's user, or group-writable with a common group",
+                    ) from error
+                if error.errno == errno.ENOENT:
+                    raise
+                raise blame(error, Side.STAGING, shown(path), place=self.tree.place) from error
 
-    def _before(self, path: PurePosixPath, obsid: str) -> list[Message]:
-        """Where all its links were made before, it is gone for that reason: they are told again."""
+    def _linked(self, path: PurePosixPath, said: FileTransferCompleted, claimed: Digest | None) -> list[Message]:
+        """Links that were all made before, of the file that is meant: they are told again."""
+        dossier = self._dossier(path)
+        if dossier is None or not dossier.copies:
+            return []
+        for copy in dossier.copies:
+            if copy.state is not State.DONE or copy.digest is None:
+                return []
+            if said.size is not None and copy.size != said.size:
+                return []
+            if claimed is not None and claimed.algorithm == copy.digest.algorithm and claimed != copy.digest:
+                return []
+        return [
+            HandedOff(said.obsid, str(path), copy.route.destination, str(copy.digest), copy.size or 0)
+            for copy in dossier.copies
+        ]
+
+    def _known(self, path: PurePosixPath, said: FileTransferCompleted, adopted: Adopted) -> list[Message]:
+        """Sent once more as it was: the ledger sees nothing new in it, and would say nothing."""
+        dossier = self._dossier(path)
+        if dossier is None or not dossier.fingerprint.same_content(Fingerprint(adopted.size, adopted.mtime_ns)):
+            return []
+        return self._linked(path, said, digest_of(adopted.digest))
+
+    def _dossier(self, path: PurePosixPath) -> Dossier | None:
+        """The latest of what came by under this name in staging."""
         for number in self.ledger.find(path_bytes(path)):
             dossier = self.ledger.dossier(number)
-            if dossier is None or dossier.source != self.tree.place:
-                continue
-            if all(copy.state is State.DONE for copy in dossier.copies):
-                return [
-                    HandedOff(obsid, str(path), copy.route.destination, str(copy.digest), copy.size or 0)
-                    for copy in dossier.copies
-                ]
-        return []
+            if dossier is not None and (dossier.source, dossier.origin) == (self.tree.place, path):
+                return dossier
+        return None
 
     # ── what nobody told us of ──────────────────────────────────────────────────────────────────────────────────
 
     def sweep(self, act: Act, *, stop: Stop) -> Sequence[Message]:
-        """Whole files that stand there untouched for `sweep_after` seconds and were never adopted."""
+        """Whole files that stand there untouched for `sweep_after` seconds and that nobody sees to. The others are
+        reported, once for each reason."""
         assert isinstance(act, SweepStaging)  # noqa: S101
-        adopted: list[Message] = []
-        self.unfinished = {}
-        for path in self._standing():
+        found: list[Message] = []
+        left: dict[str, str] = {}
+        for path in self._standing(left):
             if stop.is_set():
                 break
-            named = _NAME.fullmatch(path.name)
-            if named is None:
-                self.unfinished[shown(path)] = "not named as a forwarder names files"
-                continue
-            if self._known(path):
-                continue
-            filename = f"{os.fsdecode(self.tree.root)}/{path}"
-            obsid, raft, sensor = named["obsid"], named["raft"], named["sensor"]
+            filename, obsid = f"{path_text(self.tree.root)}/{path}", ""
             try:
-                adopted.append(self._adopt(path, filename, obsid, raft, sensor, None, None, stop, swept=True))
+                obsid, raft, sensor = named_by(path.name)
+                dossier = self._dossier(path)
+                if dossier is not None and dossier.retired_at is None:
+                    continue  # the spine has it
+                said = FileTransferCompleted(filename, obsid, raft, sensor, "", "", "")
+                adopted = self._adopt(path, said, None, stop, swept=True)
+                found += [adopted, *self._known(path, said, adopted)]
+            except Missing:
+                continue  # it went meanwhile
             except FileFault as fault:
-                self.unfinished[shown(path)] = str(fault)
-        return adopted
+                left[filename] = str(fault)
+                if self._left.get(filename) != str(fault):
+                    found.append(AdoptionRefused(obsid, filename, f"found in staging: {fault}", False, swept=True))
+        found += [
+            AdoptionRefused("", name, reason, False, swept=True)
+            for name, reason in left.items()
+            if _DAY.fullmatch(PurePosixPath(name).name) and self._left.get(name) != reason
+        ]
+        self._left = left
+        return [*found, PassEnded()]
 
-    def _standing(self) -> Iterator[PurePosixPath]:
+    def _standing(self, left: dict[str, str]) -> Iterator[PurePosixPath]:
+        """Regular files in the directories of days; days that cannot be looked into are put into `left`."""
         before = time.time() - self.sweep_after
+        self.tree.forget()
+        root = self.tree.directory(b"")
         try:
-            self.tree.forget()
-            root = self.tree.directory(b"")
-            for day in sorted(os.listdir(root.fd)):
-                if not _DAY.fullmatch(day):
-                    continue
-                directory = self.tree.directory(day.encode())
-                for name in sorted(os.listdir(directory.fd)):
-                    found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-                    if stat_bits.S_ISREG(found.st_mode) and max(found.st_mtime, found.st_ctime) < before:
-                        yield PurePosixPath(day, name)
-        except FileNotFoundError:
-            return
+            days = sorted(filter(_DAY.fullmatch, os.listdir(root.fd)))
         except OSError as error:
-            raise blame(error, Side.SOURCE, str(self.tree), place=self.tree.place) from error
-
-    def _known(self, path: PurePosixPath) -> bool:
-        dossiers = (self.ledger.dossier(number) for number in self.ledger.find(path_bytes(path)))
-        return any(dossier is not None and dossier.source == self.tree.place for dossier in dossiers)
-
-
-class Manifests:
-    """Writes `<obsid>.sha256` beside the files of a complete exposure, in each of some trees."""
-
-    def __init__(self, trees: Sequence[LocalTree]) -> None:
-        self.trees = trees
-
-    def write(self, act: Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002 - the port's
-        assert isinstance(act, WriteManifest)  # noqa: S101
-        names = sorted(act.files, key=lambda path: PurePosixPath(path).name)
-        text = "".join(f"{act.files[path]}  {PurePosixPath(path).name}\n" for path in names)
-        path = PurePosixPath(act.directory, f"{act.obsid}.sha256")
-        for tree in self.trees:
+            raise self._gone(error, str(self.tree)) from error
+        for day in days:
             try:
-                _write_new(tree, path, text.encode())
+                directory = self.tree.directory(day.encode())
+                names = sorted(os.listdir(directory.fd))
+            except FileNotFoundError:
+                continue
             except OSError as error:
-                raise blame(error, Side.PUBLISH, shown(path), place=tree.place) from error
-        return [ManifestWritten(act.obsid, str(path))]
+                left[f"{path_text(self.tree.root)}/{day}"] = f"{day}: {error.strerror}"
+                continue
+            for name in names:
+                with suppress(FileNotFoundError):  # moved on meanwhile
+                    found = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+                    if not stat_bits.S_ISREG(found.st_mode) or max(found.st_mtime, found.st_ctime) < before:
+                        yield PurePosixPath(day, name)
+
+    def _gone(self, error: OSError, what: str) -> SkystowError:
+        return blame(error, Side.STAGING, what, place=self.tree.place)
 
 
-def _write_new(tree: LocalTree, path: PurePosixPath, content: bytes) -> None:
-    """Atomically, durably, never over another; what stands there from an earlier try is left."""
-    parent, name = held(path)
-    directory = tree.directory(parent)
-    fd = os.open(b".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o444, dir_fd=directory.fd)
-    try:
-        while content:
-            content = content[os.write(fd, content) :]
-        os.fsync(fd)
-        with suppress(FileExistsError):
-            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory.fd, follow_symlinks=True)
-    finally:
-        os.close(fd)
-    os.fsync(directory.fd)
+def _agree(path: PurePosixPath, said: FileTransferCompleted) -> None:
+    """A file bears the name of its image and CCD: the spine and the OODS know it by that. Raises `BadName`."""
+    obsid, raft, sensor = named_by(path.name)
+    if obsid != said.obsid:
+        raise BadName(f"{shown(path)} is announced as a file of {shown(said.obsid)}, whose name it does not bear")
+    if (said.raft or raft, said.sensor or sensor) != (raft, sensor):
+        raise BadName(f"{shown(path)} is announced as raft {shown(said.raft)}, sensor {shown(said.sensor)}")
+
+
+def _claimed(said: FileTransferCompleted) -> Digest | None:
+    """Raises `BadName`."""
+    if not said.checksum:
+        return None
+    kind, digits = said.checksum_type.lower(), said.checksum.lower()
+    if kind not in ALGORITHMS or not re.fullmatch(r"[0-9a-f]{16,128}", digits):
+        raise BadName(f"‘{shown(said.checksum_type)}: {shown(digits)}’ is no checksum that can be compared")
+    return Digest(kind, digits)
 
 
 def _private(above: Directory, name: bytes) -> None:
     with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=above.fd)
+        os.mkdir(name, 0o755 if name == _HOME else 0o700, dir_fd=above.fd)

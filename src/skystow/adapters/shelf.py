@@ -6,16 +6,28 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file
 from skystow.adapters.tree import Directory, LocalTree, held
-from skystow.errors import BadName, ConfigError, Conflict, FileFault, Missing, SkystowError, Unreadable
+from skystow.errors import (
+    BadName,
+    ConfigError,
+    Conflict,
+    FileFault,
+    Missing,
+    PlaceFault,
+    Stopped,
+    UnfitPlace,
+    Unreadable,
+)
 from skystow.model.acts import Act, Ingest
+from skystow.model.layout import RESERVED
 from skystow.model.messages import FileIngestRequest, Message
-from skystow.model.records import Digest, path_bytes, shown
+from skystow.model.records import Digest, Fingerprint, path_bytes, path_text, shown
 from skystow.model.reports import Ingested, IngestFailed
 from skystow.model.transfer import State
 from skystow.ports import Ledger, Stop
@@ -45,7 +57,8 @@ class Said(Protocol):
 
 
 Hook = Callable[[Frame], None]
-"""The site's own ingest, a Butler's for instance; what it raises makes the file a bad one."""
+"""The site's own ingest, a Butler's for instance. What it raises makes the file a bad one, but a `PlaceFault`, which
+means: ask again later. It may be called twice for one file."""
 
 
 def load_hook(name: str | None) -> Hook | None:
@@ -55,10 +68,12 @@ def load_hook(name: str | None) -> Hook | None:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"hook: {name}: {error}", remedy="name a callable as package.module:callable") from error
+    except Exception as error:  # a module of somebody else may raise anything when it is imported
+        raise ConfigError(
+            f"hook: {name}: {type(error).__name__}: {error}", remedy="name a callable as package.module:callable"
+        ) from error
     if not callable(found):
-        raise ConfigError(f"hook: {name} cannot be called")
+        raise ConfigError(f"hook: {name} cannot be called", remedy="name a callable as package.module:callable")
     hook: Hook = found
     return hook
 
@@ -91,42 +106,57 @@ class Shelf:
             if not already:
                 self._hooked(frame)  # first: what is registered has been through it (a crash may call it twice)
             self.catalogue.register([frame])
+        except Missing as missing:
+            put_aside = self._put_aside_before(path) if path is not None else None
+            code, reason, moved = put_aside or (NOT_INGESTED, str(missing), "")
+            return [self._failed(request, code, reason, moved)]
         except FileFault as fault:
             code = BAD_METADATA if isinstance(fault, Unreadable) else NOT_INGESTED
-            return [self._failed(request, fault, code, path)]
+            moved, unmoved = self._put_aside(path, code, str(fault)) if path is not None else ("", "")
+            return [self._failed(request, code, f"{fault}{unmoved}", moved)]
         return [Ingested(request.obsid, request.filename, frame.raft, frame.sensor, already)]
 
     def _below(self, filename: str) -> PurePosixPath:
-        root = os.fsdecode(self.tree.root)
-        path = PurePosixPath(filename)
-        if ".." in path.parts or not path.is_relative_to(root) or path == PurePosixPath(root):
+        root, path = PurePosixPath(path_text(self.tree.root)), PurePosixPath(filename)
+        try:
+            path_bytes(filename)
+        except UnicodeEncodeError as error:
+            raise BadName(f"‘{shown(filename)}’ is no name that a file can have") from error
+        if ".." in path.parts or not path.is_relative_to(root) or path == root:
             raise BadName(f"‘{shown(filename)}’ is not in the OODS ({self.tree})")
-        return path.relative_to(root)
+        below = path.relative_to(root)
+        if below.parts[0] == RESERVED:
+            raise BadName(f"‘{shown(filename)}’ is below {RESERVED}, which is ours")
+        return below
 
     def _frame(self, path: PurePosixPath, request: FileIngestRequest, stop: Stop) -> Frame:
         self.tree.forget()
         fd, found = self.tree.open_file(path)
         try:
             said = self.read(fd)
-            digest = self._proven(path) or digest_file(fd, found.st_size, ALGORITHM, stop)
+            digest = self._proven(path, found) or digest_file(fd, found.st_size, ALGORITHM, stop)
         except OSError as error:
             raise self.tree.fault(error, path) from error
         finally:
             os.close(fd)
-        asked = (request.obsid, request.raft or said.raft, request.sensor or said.sensor)
-        if (said.obsid, said.raft, said.sensor) != asked:
-            raise Unreadable(f"its headers say {shown(said.obsid)} R{said.raft}S{said.sensor}, not {'-'.join(asked)}")
-        absolute = PurePosixPath(os.fsdecode(self.tree.root)) / path
+        obsid, raft, sensor = request.obsid, request.raft or said.raft, request.sensor or said.sensor
+        if (said.obsid, said.raft, said.sensor) != (obsid, raft, sensor):
+            says = f"{shown(said.obsid)} R{shown(said.raft)}S{shown(said.sensor)}"
+            raise Unreadable(f"its headers say {says}, it was announced as {obsid} R{shown(raft)}S{shown(sensor)}")
+        absolute = PurePosixPath(path_text(self.tree.root)) / path
         what = (said.obsid, said.day_obs, said.seq_num, said.raft, said.sensor, said.filter, said.exposure_time)
         return Frame(*what, absolute, found.st_size, digest)
 
-    def _proven(self, path: PurePosixPath) -> Digest | None:
-        """The ledger's digest of the very link, where it is ours: read back when the file was adopted."""
+    def _proven(self, path: PurePosixPath, found: os.stat_result) -> Digest | None:
+        """The ledger's digest of the very inode, where it is the one that was linked: read when it was adopted."""
+        looks = Fingerprint(found.st_size, found.st_mtime_ns, found.st_ino)
         for number in self.ledger.find(path_bytes(path)):
             dossier = self.ledger.dossier(number)
-            for copy in dossier.copies if dossier else ():
-                if copy.route.destination == self.tree.place and copy.state is State.DONE and copy.path == path:
-                    return copy.digest
+            if dossier is None or dossier.fingerprint.inode is None or not dossier.fingerprint.untouched(looks):
+                continue
+            for copy in dossier.copies:
+                if (copy.route.destination, copy.path, copy.state) == (self.tree.place, path, State.DONE):
+                    return copy.digest if copy.digest and copy.digest.algorithm == ALGORITHM else None
         return None
 
     def _hooked(self, frame: Frame) -> None:
@@ -134,42 +164,79 @@ class Shelf:
         try:
             if hook is not None:
                 hook(frame)
-        except SkystowError:
+        except (FileFault, PlaceFault, Stopped):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # somebody else's code: it may raise anything, and stops nobody
             raise Conflict(f"the ingest hook refuses it: {type(error).__name__}: {error}") from error
 
     # ── bad files ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _failed(
-        self, request: FileIngestRequest, fault: FileFault, code: int, path: PurePosixPath | None
-    ) -> IngestFailed:
-        moved = ""
-        if path is not None and not isinstance(fault, Missing | BadName):
-            moved = self._put_aside(path, str(fault))
-        return IngestFailed(request.obsid, request.filename, request.raft, request.sensor, code, str(fault), moved)
+    def _failed(self, request: FileIngestRequest, code: int, reason: str, moved: str) -> IngestFailed:
+        return IngestFailed(request.obsid, request.filename, request.raft, request.sensor, code, reason, moved)
 
-    def _put_aside(self, path: PurePosixPath, reason: str) -> str:
-        """A second name among the bad files, the reason beside it; the first name then goes by the engine's hand."""
-        parent, name = held(path)
+    def _put_aside(self, path: PurePosixPath, code: int, reason: str) -> tuple[str, str]:
+        """A second name among the bad files, the reason beside it; the first name then goes by the engine's hand.
+        Returns where it is, or "" and why it stays. Raises `PlaceFault`."""
         try:
-            source = self.tree.directory(parent)
-            self.bad.forget()
-            target = self.bad.directory(parent, _make)
-            with suppress(FileExistsError):
-                os.link(name, name, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
-            fd = os.open(
-                name + b".reason", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644, dir_fd=target.fd
-            )
-            try:
-                os.write(fd, reason.encode("utf-8", "backslashreplace") + b"\n")
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.fsync(target.fd)
+            if self.tree.look(path) is None:
+                return "", ""  # a directory, a FIFO, a symlink: nothing of ours
+            name = self._link_aside(path)
+            self._write_reason(path.with_name(f"{name}.reason"), f"{code} {reason}\n")
+        except (FileFault, UnfitPlace) as fault:
+            return "", f"; it cannot be put aside: {fault}"
         except OSError as error:
-            raise blame(error, Side.PUBLISH, shown(path), place=self.bad.place) from error
-        return f"{self.bad}/{shown(path)}"
+            found = blame(error, Side.PUBLISH, shown(path), place=self.bad.place)
+            if isinstance(found, PlaceFault):
+                raise found from error
+            return "", f"; it cannot be put aside: {found}"
+        return f"{self.bad}/{shown(path.with_name(name))}", ""
+
+    def _link_aside(self, path: PurePosixPath) -> str:
+        """Under its own name, or a numbered one where another bad file has that: nothing is overwritten or lost."""
+        parent, name = held(path)
+        source = self.tree.directory(parent)
+        self.bad.forget()
+        target = self.bad.directory(parent, _make)
+        ours = os.stat(name, dir_fd=source.fd, follow_symlinks=False)
+        for number in count():
+            other = name + b".%d" % number if number else name
+            try:
+                os.link(name, other, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
+            except FileExistsError:
+                if not os.path.samestat(ours, os.stat(other, dir_fd=target.fd, follow_symlinks=False)):
+                    continue
+            return path_text(other)
+        raise AssertionError("numbers do not end")
+
+    def _write_reason(self, path: PurePosixPath, text: str) -> None:
+        parent, name = held(path)
+        target = self.bad.directory(parent)
+        fd = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=target.fd
+        )
+        try:
+            os.write(fd, text.encode("utf-8", "backslashreplace"))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.fsync(target.fd)
+
+    def _put_aside_before(self, path: PurePosixPath) -> tuple[int, str, str] | None:
+        """What a run that ended before it could say so has found and put aside: status, reason, where."""
+        if self.bad.look(path) is None:
+            return None
+        try:
+            fd, found = self.bad.open_file(path.with_name(f"{path.name}.reason"))
+        except FileFault:
+            return None
+        try:
+            said = os.pread(fd, found.st_size, 0).decode("utf-8", "backslashreplace")
+        except OSError as error:
+            raise blame(error, Side.STAGING, shown(path), place=self.bad.place) from error
+        finally:
+            os.close(fd)
+        code, _, reason = said.strip().partition(" ")
+        return (int(code), reason, f"{self.bad}/{shown(path)}") if code in ("1", "2") else None
 
 
 def _make(above: Directory, name: bytes) -> None:

@@ -112,30 +112,41 @@ def _differs(tree: Tree, path: PurePosixPath, expected: Digest | None, stop: Sto
     return "" if found == expected else f"reads {found}, archived as {expected}"
 
 
-def release(ledger: Ledger, source: str, tree: Tree, origin: PurePosixPath) -> bool:
+def release(ledger: Ledger, source: str, tree: Tree, origin: PurePosixPath, *, stop: Stop) -> bool:
     """Remove the name that a file came by, where every required copy of it is DONE; whether nothing is owed any more.
 
     For places of our own that files only pass through: what was proven when it was copied, or linked by its very
-    inode, is not read a second time. A file that was replaced since is another one, and stays.
+    inode, is not read a second time; what came under that name once more is. A file that was replaced since is
+    another one, and stays. Raises `PlaceFault`; and `FileFault` where it cannot be looked at or removed now.
     """
     for number in ledger.find(path_bytes(origin)):
         dossier = ledger.dossier(number)
         if dossier is None or dossier.source != source or dossier.origin != origin:
             continue
-        if dossier.retired_at is not None:
-            return True
         if any(copy.required and copy.state is not State.DONE for copy in dossier.copies):
             return False
         now = tree.stat(origin)
-        if now is not None and dossier.fingerprint.same_content(now):
+        if now is not None and _is_what_went(dossier, now, tree, stop):
             tree.remove(origin, now)
-        ledger.retired(dossier)
+        if dossier.retired_at is None:
+            ledger.retired(dossier)
         return True
     return False
 
 
+def _is_what_went(dossier: Dossier, now: Fingerprint, tree: Tree, stop: Stop) -> bool:
+    then = dossier.fingerprint
+    if not then.same_content(now):
+        return False
+    if dossier.retired_at is None and then.inode in (None, now.inode):
+        return True
+    proven = [copy.digest for copy in dossier.copies if copy.state is State.DONE]
+    return bool(proven) and all(not _differs(tree, dossier.origin, digest, stop) for digest in set(proven))
+
+
 def discard(ledger: Ledger, destination: str, tree: Tree, path: PurePosixPath, reason: str) -> None:
-    """Remove a published file that turned out to be of no use; it was put aside under another name before."""
+    """Remove a published file that turned out to be of no use; it was put aside under another name before.
+    Raises `FileFault`, `PlaceFault`."""
     if (now := tree.stat(path)) is not None:
         tree.remove(path, now)
     for number in ledger.find(path_bytes(path)):

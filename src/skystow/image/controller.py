@@ -10,12 +10,14 @@ tells the Archiver as a failed ingest, as the original did, and writes on the ex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
+from skystow.image.staged import Exposure, File, ccd, detector, differs, letter
 from skystow.image.standing import Standing
 from skystow.model.acts import (
     Act,
@@ -46,8 +48,9 @@ from skystow.model.messages import (
     day_and_number,
     digest_of,
     lawful_obsid,
+    named_by,
 )
-from skystow.model.records import Arrival, DeadLetter, Fingerprint
+from skystow.model.records import Arrival, Fingerprint
 from skystow.model.reports import (
     Adopted,
     AdoptionRefused,
@@ -57,6 +60,7 @@ from skystow.model.reports import (
     HandedOff,
     HandoffFailed,
     ManifestWritten,
+    PassEnded,
 )
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=2), timedelta(minutes=2)
@@ -83,28 +87,6 @@ class Settings:
     oods_address: str = "oods"
 
 
-@dataclass(slots=True)
-class _File:
-    """One file of an exposure, by the name under which it was announced or found."""
-
-    announced: FileTransferCompleted | None = None
-    adopted: Adopted | None = None
-    links: dict[str, HandedOff] = field(default_factory=dict)
-    refused: str = ""
-    dropped: bool = False
-
-
-@dataclass(slots=True)
-class _Exposure:
-    items: list[NewArchiveItem] = field(default_factory=list)
-    """Not answered yet."""
-    directory: str = ""
-    files: dict[str, _File] = field(default_factory=dict)
-    manifest: bool = False
-    touched: datetime | None = None
-    last: Message | None = None
-
-
 class Controller(Standing):
     def __init__(self, settings: Settings) -> None:
         super().__init__("controller", "controller", initial_state=settings.initial_state)
@@ -112,10 +94,11 @@ class Controller(Standing):
         self._forget()
 
     def _forget(self) -> None:
-        self._exposures: dict[str, _Exposure] = {}
+        self._exposures: dict[str, Exposure] = {}
         self._doing: set[Act] = set()
         self._again: dict[Act, tuple[datetime, timedelta]] = {}
         self._sweep_at: datetime | None = None
+        self._sweeping = False
 
     def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
         super().restore(steps, kept)
@@ -131,23 +114,28 @@ class Controller(Standing):
         if isinstance(message, HealthCheck):
             answer = HealthCheckAck(message.ack_id, message.session_id, self.settings.component)
             return [Say(message.reply_to, answer)]
+        if isinstance(message, PassEnded):
+            self._sweeping = False
+        if isinstance(message, AdoptionRefused) and message.swept:
+            return list(self._found(message))
         if not message.key:
             return []
-        exposure = self._exposures.setdefault(lawful_obsid(message.key), _Exposure())
+        exposure = self._exposures.setdefault(lawful_obsid(message.key), Exposure())
         effects = list(self._heard(exposure, message, now))
         if any(isinstance(effect, Note) for effect in effects):
             exposure.touched, exposure.last = now, message
         effects += [Do(act) for act in self._owed(message.key, exposure, now)]
         return self._closed(message, exposure, effects)
 
-    def _heard(self, exposure: _Exposure, message: Message, now: datetime) -> Iterator[Effect]:
+    def _heard(self, exposure: Exposure, message: Message, now: datetime) -> Iterator[Effect]:
         match message:
             case NewArchiveItem():
                 yield from self._item(exposure, message)
             case DayMade():
                 yield from self._day_made(exposure, message)
             case DayRefused(obsid, reason):
-                self._later(MakeDay(obsid, self._day(exposure, obsid, now)), now)
+                if exposure.items:
+                    self._later(MakeDay(obsid, self._day(exposure, obsid, now)), now)
                 yield Mark(obsid, Milestone.FAULT, text=f"no storage location: {reason}")
             case FileTransferCompleted():
                 yield from self._completed(exposure, message)
@@ -160,7 +148,7 @@ class Controller(Standing):
             case HandoffFailed(obsid, path, destination, reason):
                 yield Note(message)
                 text = f"no link to {path} at {destination}: {reason}"
-                yield Mark(obsid, Milestone.FAULT, _detector(self._file(exposure, path)), number=1, text=text)
+                yield Mark(obsid, Milestone.FAULT, detector(self._file(exposure, path)), number=1, text=text)
                 yield self._failure(obsid, self._file(exposure, path), path, text)
             case Dropped(_, path):
                 file = self._file(exposure, path)
@@ -168,22 +156,24 @@ class Controller(Standing):
                     file.dropped = True
                     self._done(DropStaged(message.obsid, path))
                     yield Note(message)
-            case ManifestWritten():
+            case ManifestWritten(obsid, _, problem) if not exposure.manifest:
                 exposure.manifest = True
                 yield Note(message)
+                if problem:
+                    yield Mark(obsid, Milestone.FAULT, text=f"manifest: {problem}")
             case _:
                 pass
 
     # ── a storage location ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _item(self, exposure: _Exposure, item: NewArchiveItem) -> Iterator[Effect]:
+    def _item(self, exposure: Exposure, item: NewArchiveItem) -> Iterator[Effect]:
         if exposure.directory:
             yield self._located(item, exposure.directory)
         elif item not in exposure.items:
             exposure.items.append(item)
             yield Note(item)
 
-    def _day_made(self, exposure: _Exposure, made: DayMade) -> Iterator[Effect]:
+    def _day_made(self, exposure: Exposure, made: DayMade) -> Iterator[Effect]:
         self._doing -= {act for act in self._doing if isinstance(act, MakeDay) and act.obsid == made.obsid}
         if not exposure.directory:
             exposure.directory = made.directory
@@ -198,33 +188,42 @@ class Controller(Standing):
         )
         return Say(item.reply_to, ack)
 
-    def _day(self, exposure: _Exposure, obsid: str, now: datetime) -> str:
+    def _day(self, exposure: Exposure, obsid: str, now: datetime) -> str:
         """By what the camera says, never by our clock where it says anything: a night is not cut in two."""
         said = [item.image_date for item in exposure.items]
         named = day_and_number(obsid)
         for text in (*said, str(named[0]) if named else ""):
             with suppress(ValueError):
-                return datetime.strptime(text, "%Y%m%d").date().isoformat()
+                if re.fullmatch(r"[0-9]{8}", text):
+                    return datetime.strptime(text, "%Y%m%d").date().isoformat()
         return (now - timedelta(hours=12)).date().isoformat()
 
     # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _completed(self, exposure: _Exposure, said: FileTransferCompleted) -> Iterator[Effect]:
-        file = exposure.files.setdefault(said.filename, _File())
+    def _completed(self, exposure: Exposure, said: FileTransferCompleted) -> Iterator[Effect]:
+        file = exposure.files.setdefault(said.filename, File())
         if file.announced != said:
             file.announced = said
             yield Note(said)
-        if self._whole(file):
-            yield self._ack(file, said)
+        if file.adopted is not None and (against := differs(file.adopted, said)):
+            yield Mark(said.obsid, Milestone.FAULT, detector(file), number=1, text=against)
+            yield Bury(letter(self.settings.source, said.filename, against))
+        elif self._whole(file):
+            yield from self._ack(file, said)
         elif file.refused:  # it may be another one by now
             file.refused = ""
 
-    def _adopted(self, exposure: _Exposure, adopted: Adopted) -> Iterator[Effect]:
-        file = exposure.files.setdefault(adopted.filename, _File())
+    def _adopted(self, exposure: Exposure, adopted: Adopted) -> Iterator[Effect]:
+        file = exposure.files.setdefault(adopted.filename, File())
+        if adopted.swept and file.announced is not None and file.adopted is None:
+            return  # its message was not lost: whatever it was refused for, or is held for, holds
         self._done_adopting(file)
         if file.adopted is not None and file.adopted.digest == adopted.digest:
+            if file.dropped:  # sent once more
+                file.dropped = False
+                yield Note(adopted)
             return
-        file.adopted, file.refused, file.dropped = adopted, "", False
+        file.adopted, file.links, file.refused, file.dropped = adopted, {}, "", False
         path = PurePosixPath(adopted.path)
         looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
         claimed = digest_of(adopted.digest)
@@ -233,79 +232,90 @@ class Controller(Standing):
         )
         yield Note(adopted)
         yield Mark(
-            adopted.obsid, Milestone.ADOPTED, _detector(file), text="its message was lost" if adopted.swept else ""
+            adopted.obsid, Milestone.ADOPTED, detector(file), text="its message was lost" if adopted.swept else ""
         )
 
-    def _refused(self, exposure: _Exposure, refused: AdoptionRefused, now: datetime) -> Iterator[Effect]:
-        file = exposure.files.setdefault(refused.filename, _File())
+    def _refused(self, exposure: Exposure, refused: AdoptionRefused, now: datetime) -> Iterator[Effect]:
+        file = exposure.files.setdefault(refused.filename, File())
         if not refused.final and not refused.gone and file.announced is not None:
             self._later(Adopt(file.announced), now)
-            yield Mark(refused.obsid, Milestone.FAULT, _detector(file), number=1, text=refused.reason)
+            yield Mark(refused.obsid, Milestone.FAULT, detector(file), number=1, text=refused.reason)
             return
         self._done_adopting(file)
         file.refused = refused.reason
-        yield Note(refused)  # gone: the forwarder announces it again, and sends it again
-        yield Mark(refused.obsid, Milestone.FAULT, _detector(file), number=1, text=refused.reason)
+        yield Note(refused)  # gone: the forwarder announces it again
+        yield Mark(refused.obsid, Milestone.FAULT, detector(file), number=1, text=refused.reason)
         if refused.final:
-            letter = DeadLetter(
-                self.settings.source, refused.filename.encode("utf-8", "surrogateescape"), refused.reason
-            )
-            yield Bury(letter)
+            yield Bury(letter(self.settings.source, refused.filename, refused.reason))
             yield self._failure(refused.obsid, file, refused.filename, refused.reason)
 
-    def _linked(self, exposure: _Exposure, link: HandedOff) -> Iterator[Effect]:
+    def _found(self, left: AdoptionRefused) -> Iterator[Effect]:
+        """A sweep found what it does not adopt. What was announced has its own report."""
+        exposure = self._exposures.get(left.obsid)
+        file = exposure.files.get(left.filename) if exposure is not None else None
+        if file is not None and file.announced is not None:
+            return
+        yield Bury(letter(self.settings.source, left.filename, left.reason))
+        if left.obsid:
+            yield Mark(left.obsid, Milestone.FAULT, number=1, text=left.reason)
+
+    def _linked(self, exposure: Exposure, link: HandedOff) -> Iterator[Effect]:
         file = self._file(exposure, link.path)
         if link.destination in file.links or link.destination not in self.settings.links:
             return
+        if file.adopted is not None and file.adopted.digest != link.digest:
+            return  # of what stood there before
         file.links[link.destination] = link
         file.dropped = file.adopted is None and self._whole(file)  # by an earlier exposure of that name, now forgotten
         yield Note(link)
         if link.destination == self.settings.oods:
             camera, archiver = self.settings.camera, self.settings.archiver
-            raft, sensor = _ccd(file)
+            raft, sensor = ccd(file) if detector(file) else named_by(PurePosixPath(link.path).name)[1:]
             name = str(PurePosixPath(self.settings.links[link.destination]) / link.path)
             ask = FileIngestRequest(camera, archiver, link.obsid, raft, sensor, name, self.settings.archiver_address)
             yield Say(self.settings.oods_address, ask)
         if self._whole(file):
-            yield Mark(link.obsid, Milestone.LINKED, _detector(file))
+            yield Mark(link.obsid, Milestone.LINKED, detector(file))
             if file.announced is not None:
-                yield self._ack(file, file.announced)
+                yield from self._ack(file, file.announced)
 
-    def _whole(self, file: _File) -> bool:
+    def _whole(self, file: File) -> bool:
         return file.links.keys() == self.settings.links.keys()
 
-    def _ack(self, file: _File, said: FileTransferCompleted) -> Say:
-        raft, sensor = _ccd(file)
+    def _ack(self, file: File, said: FileTransferCompleted) -> Iterator[Say]:
+        if not said.reply_to or (file.adopted is not None and differs(file.adopted, said)):
+            return  # what stands is not what was announced: whoever has that one must keep it
+        raft, sensor = ccd(file)
         ack = FileTransferCompletedAck(
             said.filename, said.obsid, raft, sensor, said.session_id, said.job_num, self.settings.component
         )
-        return Say(said.reply_to, ack)
+        yield Say(said.reply_to, ack)
 
-    def _failure(self, obsid: str, file: _File, name: str, reason: str) -> Say:
+    def _failure(self, obsid: str, file: File, name: str, reason: str) -> Say:
         """As the original told it: an image that is not in the OODS."""
-        raft, sensor = _ccd(file)
+        raft, sensor = ccd(file)
         said = ImageInOODS(self.settings.camera, self.settings.archiver, obsid, raft, sensor, name, 1, reason[:250])
         return Say(self.settings.archiver_address, said)
 
-    def _file(self, exposure: _Exposure, path: str) -> _File:
+    def _file(self, exposure: Exposure, path: str) -> File:
         for file in exposure.files.values():
             if file.adopted is not None and file.adopted.path == path:
                 return file
         for name, file in exposure.files.items():  # adopted by a run that ended before it could say so
             if PurePosixPath(name).parts[-2:] == PurePosixPath(path).parts[-2:]:
                 return file
-        return exposure.files.setdefault(path, _File())
+        return exposure.files.setdefault(path, File())
 
     # ── what is owed ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _owed(self, obsid: str, exposure: _Exposure, now: datetime) -> Iterator[Act]:
+    def _owed(self, obsid: str, exposure: Exposure, now: datetime) -> Iterator[Act]:
         for act in self._wanted(obsid, exposure, now):
             due, _ = self._again.get(act, (now, FIRST_WAIT))
             if act not in self._doing and due <= now:
                 self._doing.add(act)
                 yield act
 
-    def _wanted(self, obsid: str, exposure: _Exposure, now: datetime) -> Iterator[Act]:
+    def _wanted(self, obsid: str, exposure: Exposure, now: datetime) -> Iterator[Act]:
         if exposure.items and not exposure.directory:
             yield MakeDay(obsid, self._day(exposure, obsid, now))
         for file in exposure.files.values():
@@ -316,21 +326,23 @@ class Controller(Standing):
         if not exposure.manifest and (files := self._complete(exposure)):
             yield WriteManifest(obsid, str(PurePosixPath(next(iter(files))).parent), files)
 
-    def _complete(self, exposure: _Exposure) -> dict[str, str]:
+    def _complete(self, exposure: Exposure) -> dict[str, str]:
         """Path → sha256 of every file, where none is missing; else nothing."""
         whole = [file for file in exposure.files.values() if file.adopted is not None and self._whole(file)]
-        if not self.settings.detectors or {_detector(file) for file in whole} < set(self.settings.detectors):
+        if not self.settings.detectors or {detector(file) for file in whole} < set(self.settings.detectors):
             return {}
         digests = {file.adopted.path: digest_of(file.adopted.digest) for file in whole if file.adopted is not None}
         if any(digest.algorithm != "sha256" for digest in digests.values()):
             return {}
         return {path: digests[path].hex for path in sorted(digests)}
 
-    def _closed(self, message: Message, exposure: _Exposure, effects: list[Effect]) -> list[Effect]:
+    def _closed(self, message: Message, exposure: Exposure, effects: list[Effect]) -> list[Effect]:
         """An exposure of which nothing is owed any more is forgotten; a repeat is answered from the ledger."""
         files = exposure.files.values()
         settled = bool(files) and all(file.dropped or file.refused for file in files) and not exposure.items
-        if not settled or (self.settings.detectors and not exposure.manifest):
+        complete = exposure.manifest or not self.settings.detectors
+        repeat = not exposure.directory and all(file.adopted is None and not file.refused for file in files)
+        if not settled or not (complete or repeat):
             if not files and not exposure.items and not exposure.directory:
                 self._exposures.pop(message.key, None)
             return effects
@@ -341,7 +353,7 @@ class Controller(Standing):
         self._doing.discard(act)
         self._again.pop(act, None)
 
-    def _done_adopting(self, file: _File) -> None:
+    def _done_adopting(self, file: File) -> None:
         if file.announced is not None:
             self._done(Adopt(file.announced))
 
@@ -358,23 +370,17 @@ class Controller(Standing):
             effects += [Do(act) for act in self._owed(obsid, exposure, now)]
             if exposure.touched and exposure.last and now - exposure.touched > KEPT_FOR:
                 effects.append(Note(exposure.last, closes=True))
+                if owed := sorted(name for name, file in exposure.files.items() if not self._whole(file)):
+                    text = f"nothing came for {KEPT_FOR.days} days, not waited for any more: {', '.join(owed)}"
+                    effects.append(Mark(obsid, Milestone.FAULT, number=1, text=text))
                 del self._exposures[obsid]
         if self._sweep_at is None or self._sweep_at <= now:
             self._sweep_at = now + self.settings.sweep_every
-            effects.append(Do(SweepStaging()))
+            if not self._sweeping:
+                self._sweeping = True
+                effects.append(Do(SweepStaging()))
         return effects
 
     def next_due(self) -> datetime | None:
         dues = [due for act, (due, _) in self._again.items() if act not in self._doing]
         return min([*dues, self._sweep_at] if self._sweep_at else dues, default=None)
-
-
-def _ccd(file: _File) -> tuple[str, str]:
-    if file.adopted is not None and file.adopted.raft:
-        return file.adopted.raft, file.adopted.sensor
-    return (file.announced.raft, file.announced.sensor) if file.announced is not None else ("", "")
-
-
-def _detector(file: _File) -> str:
-    raft, sensor = _ccd(file)
-    return f"R{raft}_S{sensor}" if raft else ""

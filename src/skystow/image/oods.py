@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from skystow.image.standing import Standing
 from skystow.model.acts import Do, Effect, Expire, Ingest, Mark, Milestone, Note, Say
 from skystow.model.messages import FileIngestRequest, ImageInOODS, Message, lawful_obsid
-from skystow.model.reports import Ingested, IngestFailed
+from skystow.model.reports import Ingested, IngestFailed, PassEnded
 
 DESCRIPTION = 250
 """Characters of a description; SAL's field takes 256."""
@@ -34,6 +34,7 @@ class Oods(Standing):
         self._asked: dict[str, dict[str, FileIngestRequest]] = {}
         self._doing: set[str] = set()
         self._expire_at: datetime | None = None
+        self._expiring = False
 
     def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
         super().restore(steps, kept)
@@ -41,7 +42,7 @@ class Oods(Standing):
         for at, message in steps:
             self.hear(message, at)
         self._doing.clear()
-        self._expire_at = None
+        self._expire_at, self._expiring = None, False
 
     def hear(self, message: Message, now: datetime) -> list[Effect]:
         match message:
@@ -59,6 +60,8 @@ class Oods(Standing):
                 text = f"{filename}: {reason}" + (f"; moved to {moved_to}" if moved_to else "")
                 mark = Mark(obsid, Milestone.FAULT, _detector(raft, sensor), number=code, text=text)
                 return self._answer(message, obsid, filename, code, text, mark)
+            case PassEnded():
+                self._expiring = False
         return []
 
     def _answer(self, report: Message, obsid: str, filename: str, code: int, text: str, mark: Mark) -> list[Effect]:
@@ -90,7 +93,9 @@ class Oods(Standing):
                     effects.append(Do(Ingest(request)))
         if self.settings.expire_every and (self._expire_at is None or self._expire_at <= now):
             self._expire_at = now + self.settings.expire_every
-            effects.append(Do(Expire()))
+            if not self._expiring:
+                self._expiring = True
+                effects.append(Do(Expire()))
         return effects
 
     def next_due(self) -> datetime | None:

@@ -21,6 +21,7 @@ from skystow.model.records import Digest, shown
 _OBSID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NUMBERED = re.compile(r"[A-Z]{2}_[A-Z]_(\d{8})_(\d{1,9})")
 _DETECTOR = re.compile(r"R(\d\d)_S([0-9GW]\d)")
+_FILE = re.compile(r"(.+?)--?R(\d\d)S([0-9GW]\d)\.fits")
 
 
 def lawful_obsid(text: str) -> str:
@@ -302,3 +303,10 @@ def digest_of(text: str) -> Digest:
 def file_name(obsid: str, raft: str, sensor: str) -> PurePosixPath:
     """`CC_O_20210304_000001-R22S00.fits`, as the forwarder names it."""
     return PurePosixPath(f"{obsid}-R{raft}S{sensor}.fits")
+
+
+def named_by(name: str) -> tuple[str, str, str]:
+    """The reverse: (obsid, raft, sensor); older forwarders write `--R..S..`. Raises `BadName`."""
+    if (found := _FILE.fullmatch(name)) is None:
+        raise BadName(f"‘{shown(name)}’ is not named as a forwarder names files")
+    return lawful_obsid(found[1]), found[2], found[3]

@@ -81,13 +81,15 @@ class Adopted(_ReportOfObsid):
 
 @dataclass(frozen=True, slots=True)
 class AdoptionRefused(_ReportOfObsid):
-    """`final`: it will never be adopted as it is; else looked at again. `gone`: nothing stands there."""
+    """`final`: it will never be adopted as it is; else looked at again. `gone`: nothing stands there. `obsid` is ""
+    where a sweep (`swept`) found what bears no image's name."""
 
     obsid: str
     filename: str
     reason: str
     final: bool
     gone: bool = False
+    swept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +183,16 @@ class IngestFailed(_ReportOfObsid):
 
 @dataclass(frozen=True, slots=True)
 class ManifestWritten(_ReportOfObsid):
+    """`problem`: what stands there instead of it, which is left as it is."""
+
     obsid: str
     path: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassEnded(Report):
+    """A sweep of staging, or a pass of expiry, is over."""
 
 
 @dataclass(frozen=True, slots=True)

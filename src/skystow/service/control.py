@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from skystow.errors import BadName, ConfigError, PlaceFault, Refused, Stopped, Unreachable
@@ -27,18 +28,22 @@ from skystow.service.talk import Talk
 STATE, CATCH_UP = "state", "catch-up"
 LONGEST = 2**20
 TIMEOUT = 150.0
+GRACE = 2.0
+"""Seconds for the last answers."""
 
 
 def prepare(directory: str) -> None:
     """Make the directory of the sockets, ours alone. Raises `ConfigError` where somebody else could reach into it."""
-    with contextlib.suppress(FileExistsError):
-        os.makedirs(directory, mode=0o700)
-    found = os.lstat(directory)
+    remedy = "name another one with control: in the site file"
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(directory, mode=0o700)
+        found = os.lstat(directory)
+    except OSError as error:
+        raise ConfigError(f"{shown(directory)}, for control sockets: {error.strerror}", remedy=remedy) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise ConfigError(
-            f"{shown(directory)} is no place for control sockets: it must be a directory of this user, mode 0700",
-            remedy="name another one with control: in the site file",
-        )
+        text = "it must be a directory of this user, mode 0700"
+        raise ConfigError(f"{shown(directory)} is no place for control sockets: {text}", remedy=remedy)
 
 
 def socket_path(directory: str, component: str) -> str:
@@ -55,30 +60,62 @@ async def listening(component: str, talk: Talk, directory: str) -> AsyncIterator
     Raises `ConfigError` where it runs already."""
     prepare(directory)
     path = socket_path(directory, component)
-    if _alive(path):
-        raise ConfigError(f"{component} of this site runs already", remedy=f"it listens at {shown(path)}")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    answering = set[asyncio.Task[None]]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        if (task := asyncio.current_task()) is not None:
+            answering.add(task)
+            task.add_done_callback(answering.discard)
+        # Whoever says nothing, too much, or goes away, gets no answer; the component has better things to do.
+        with contextlib.suppress(ConnectionError, TimeoutError, ValueError):
             async with asyncio.timeout(TIMEOUT):
-                answer = await _answer(talk, await reader.readline())
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
+                line = await reader.readline()
+            if line:
+                writer.write(json.dumps(await _answer(talk, line)).encode() + b"\n")
+                await writer.drain()
         writer.close()
 
-    before = os.umask(0o177)  # a mode that is changed after bind would be too late
+    with _alone(f"{path.removesuffix('.sock')}.lock", component), _bound(path) as ours:
+        server = await asyncio.start_unix_server(serve, sock=ours, limit=LONGEST)
+        try:
+            yield
+        finally:
+            server.close()
+            if answering:  # `exit` is answered after we have ended
+                await asyncio.wait(answering, timeout=GRACE)
+
+
+@contextmanager
+def _alone(path: str, component: str) -> Iterator[None]:
+    """The kernel lets go of the lock with the process, so that nothing stale is left."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        server = await asyncio.start_unix_server(serve, path, limit=LONGEST)
-    finally:
-        os.umask(before)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise ConfigError(
+            f"{component} of this site runs already", remedy=f"it holds {shown(path)}; skystow control speaks to it"
+        ) from error
     try:
         yield
     finally:
-        server.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        os.close(fd)
+
+
+@contextmanager
+def _bound(path: str) -> Iterator[socket.socket]:
+    """A socket that is 0600 from its first moment: the kernel takes the mode from the descriptor. A umask would be
+    that of every thread of the process."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # of a run that was killed: we hold its lock
+    with socket.socket(socket.AF_UNIX) as ours:
+        os.fchmod(ours.fileno(), 0o600)
+        ours.bind(path)
+        try:
+            yield ours
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 async def _answer(talk: Talk, line: bytes) -> dict[str, Any]:
@@ -86,11 +123,11 @@ async def _answer(talk: Talk, line: bytes) -> dict[str, Any]:
         asked = json.loads(line)
         verb = asked["verb"]
         if verb == CATCH_UP:
-            reports = [CatchUp(lawful_obsid(str(obsid))) for obsid in asked["obsids"]]
+            reports = [CatchUp(lawful_obsid(obsid)) for obsid in asked["obsids"]]
             await asyncio.to_thread(talk.hear, reports)
         elif verb != STATE:
             await asyncio.to_thread(talk.command, Verb(verb))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         return _state(talk) | {"refused": f"not a command that we know: {error}", "number": 0}
     except (Refused, PlaceFault, Stopped, BadName) as refused:
         return _state(talk) | {"refused": str(refused), "number": getattr(refused, "number", 0)}
@@ -100,15 +137,6 @@ async def _answer(talk: Talk, line: bytes) -> dict[str, Any]:
 def _state(talk: Talk) -> dict[str, Any]:
     number, report = talk.error
     return {"component": talk.conversation.name, "state": talk.state.name, "number": number, "report": report}
-
-
-def _alive(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as trial:
-        try:
-            trial.connect(path)
-        except OSError:
-            return False
-    return True
 
 
 def ask(directory: str, component: str, question: dict[str, Any]) -> dict[str, Any]:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from skystow.errors import SkystowError
 from skystow.service.component import Component, Ending
 from skystow.service.control import listening
 from skystow.service.halt import Halt
 
 
 async def run_together(components: Mapping[str, Component], halt: Halt, control: str) -> Ending:
-    """Until `halt`, or until each was told to exit. `control`: the directory of the sockets.
-    Raises `OperatorFault` for what a person must change first; then all of them end."""
-    async with asyncio.TaskGroup() as group:
-        for name, component in components.items():
-            group.create_task(_one(name, component, Halt(halt), control))
+    """Until `halt`, or until each was told to exit. `control`: the directory of the sockets, each by its component's
+    name. Raises `OperatorFault` for what a person must change first: the others are ended in order before."""
+    together = Halt(halt)
+    jobs = [_one(name, component, together, control) for name, component in components.items()]
+    ended = await asyncio.gather(*jobs, return_exceptions=True)
+    # Those that we know how to explain first.
+    for fault in sorted((each for each in ended if each is not None), key=lambda e: not isinstance(e, SkystowError)):
+        raise fault
     return Ending.STOPPED
 
 
-async def _one(name: str, component: Component, halt: Halt, control: str) -> None:
-    if component.talk is None:
-        await component.run(halt, once=False)
-        return
-    async with listening(name, component.talk, control):
-        await component.run(halt, once=False)
+async def _one(name: str, component: Component, together: Halt, control: str) -> None:
+    try:
+        if component.talk is None:
+            await component.run(Halt(together), once=False)
+            return
+        async with listening(name, component.talk, control):
+            await component.run(Halt(together), once=False)
+    except BaseException:
+        together.set()
+        raise

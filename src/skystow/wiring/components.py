@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from functools import partial
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ from skystow.config.image import Expiry, ForwarderConfig, Image
 from skystow.engine import expire as expiry
 from skystow.engine.deliver import Rules
 from skystow.engine.retire import discard, release
-from skystow.errors import ConfigError, Unreadable
+from skystow.errors import BadName, ConfigError, FileFault, PlaceFault, Unreachable, Unreadable
 from skystow.image.archiver import Archiver
 from skystow.image.archiver import Settings as ArchiverSettings
 from skystow.image.controller import Controller
@@ -26,15 +26,16 @@ from skystow.image.oods import Oods
 from skystow.image.oods import Settings as OodsSettings
 from skystow.image.standing import Standing
 from skystow.model import acts
-from skystow.model.messages import Message
+from skystow.model.messages import Message, named_by
 from skystow.model.records import Notice, shown
-from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFailed
+from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFailed, PassEnded
 from skystow.model.transfer import Destination, RetryPolicy, Route, Step
 from skystow.ports import Clock, Ledger, Stop, Store, Tree
 from skystow.ports.image import Camera
 from skystow.ports.talk import Conversation, Hand
+from skystow.service.hands import Joint, Skill
 from skystow.service.pump import Lane
-from skystow.service.talk import POLL, Bells, Skill, Talk
+from skystow.service.talk import POLL, Bells, Talk
 from skystow.wiring.image import (
     BACKBONE,
     FILES,
@@ -117,7 +118,7 @@ class Imaging:
     def _talk(
         self,
         conversation: Conversation,
-        skills: Mapping[type, Skill],
+        skills: Mapping[type, Skill | Joint],
         destinations: Mapping[str, tuple[Destination, ...]],
         filename: Callable[[Notice], str] = lambda _: "",
     ) -> Talk:
@@ -155,14 +156,16 @@ class Imaging:
             initial_state=own.initial_state,
         )
         hand = Skill(Presences(self.ledger.board))
-        skills: dict[type, Skill] = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), hand)
+        skills: dict[type, Skill | Joint] = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), hand)
         return Part(self._talk(Archiver(settings), skills, {}))
 
     def _controller(self) -> Part:
-        from skystow.adapters.landing import Landing, Manifests
+        from skystow.adapters.landing import Landing
+        from skystow.adapters.manifest import Manifests
 
         image, own, staging = self.image, self.image.controller, self.trees[STAGING]
-        links = {name: root for name, root in roots(image).items() if name in (BACKBONE, OODS)}
+        # Real names: what is told must be what the other side's tree is known by.
+        links = {name: os.fsdecode(self.trees[name].root) for name in roots(image) if name in (BACKBONE, OODS)}
         settings = ControllerSettings(
             links=links,
             camera=image.camera,
@@ -180,7 +183,7 @@ class Imaging:
             sweep_after=own.sweep_after,
         )
         manifests = Manifests([self.trees[name] for name in links])
-        skills: dict[type, Skill] = {
+        skills: dict[type, Skill | Joint] = {
             acts.MakeDay: Skill(landing.make_day),
             acts.Adopt: Skill(landing.adopt, threads=2),
             acts.DropStaged: Skill(partial(_release, self.ledger, STAGING, staging)),
@@ -212,7 +215,7 @@ class Imaging:
 
         image, tree, work = self.image, self.trees[config.name], WorkDirectory(config.work, place=config.name)
         settings = ForwarderSettings(
-            target_root=image.staging.root,
+            target_root=os.fsdecode(self.trees[STAGING].root),
             locations=locations(image.detectors),
             detectors=image.detectors,
             name=config.name,
@@ -223,7 +226,7 @@ class Imaging:
         )
         board = Skill(Presences(self.ledger.board, config.name, settings.address, settings.presence_key))
         fetcher = HeaderFetcher(work, FetchOptions(seconds=config.header_timeout, most_bytes=config.header_size))
-        skills: dict[type, Skill] = {
+        skills: dict[type, Skill | Joint] = {
             acts.Register: board,
             acts.Beat: board,
             acts.Look: board,
@@ -260,33 +263,34 @@ class Imaging:
         os.makedirs(config.bad_files, mode=0o755, exist_ok=True)
         bad = LocalTree(config.bad_files, place="bad files")
         shelf = Shelf(tree, bad, self.ledger.catalogue, self.ledger, read=read_frame, hook=load_hook(config.hook))
-        skills: dict[type, Skill] = {acts.Ingest: Skill(partial(_ingest, shelf, self.ledger, tree), threads=2)}
+        skills: dict[type, Skill | Joint] = {acts.Ingest: Skill(partial(_ingest, shelf, self.ledger, tree), threads=2)}
         if config.expire:
             skills[acts.Expire] = Skill(partial(self._expire, config.expire, tree))
         return Part(self._talk(Oods(settings), skills, {}))
 
     def _expire(self, config: Expiry, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002
         def crowded() -> bool:
-            if config.keep_free is None:
-                return True
             found = os.statvfs(tree.root)
-            return found.f_bavail < config.keep_free * found.f_blocks
+            return found.f_bavail < (config.keep_free or 0.0) * found.f_blocks
 
         def names(path: PurePosixPath) -> int:
             found = tree.look(path)
             return found.st_nlink if found else 0
 
-        device = os.stat(tree.root).st_dev
-        elsewhere = {
-            name: not os.path.isdir(root) or os.stat(root).st_dev != device for name, root in self.others.items()
-        }
-        root = os.fsdecode(tree.root)
-        shelf = expiry.Shelf(OODS, root, tree, names, crowded, elsewhere)
         policy = expiry.Policy(config.older_than, config.requires)
-        done = expiry.expire(shelf, self.ledger.catalogue, self.ledger, policy, stop=stop)
+        try:
+            device = os.stat(tree.root).st_dev
+            elsewhere = {
+                name: not os.path.isdir(root) or os.stat(root).st_dev != device for name, root in self.others.items()
+            }
+            root = os.fsdecode(tree.root)
+            shelf = expiry.Shelf(OODS, root, tree, names, crowded if config.keep_free else None, elsewhere)
+            done = expiry.expire(shelf, self.ledger.catalogue, self.ledger, policy, stop=stop)
+        except OSError as error:
+            raise Unreachable(f"{tree}: {error.strerror}", place=OODS) from error
         if done.removed or done.stopped:
             self.say(f"expiry: {done.removed} removed, {done.freed} freed {done.bytes:,} bytes; {done.stopped}")
-        return []
+        return [PassEnded()]
 
 
 def _session(clock: Clock) -> str:
@@ -299,20 +303,22 @@ def _release(
     tree: Tree,
     act: acts.Act,
     *,
-    stop: Stop,  # noqa: ARG001 - the port's
+    stop: Stop,
 ) -> Sequence[Message]:
     """The only hand that removes what a file came by: the engine decides."""
     assert isinstance(act, acts.DropStaged | acts.DropLocal)  # noqa: S101
-    if release(ledger, source, tree, PurePosixPath(act.path)):
-        return [Dropped(act.obsid, act.path)]
-    return []
+    try:
+        gone = release(ledger, source, tree, PurePosixPath(act.path), stop=stop)
+    except FileFault as fault:
+        raise PlaceFault(str(fault), place=source) from fault  # it may go later: again, and seen until then
+    return [Dropped(act.obsid, act.path)] if gone else []
 
 
 def _drop_local(ledger: Ledger, tree: LocalTree, dropper: Hand, act: acts.Act, *, stop: Stop) -> Sequence[Message]:
     """A finished file goes as everything does that came by somewhere; a header, which was not admitted, by its hand."""
     assert isinstance(act, acts.DropLocal)  # noqa: S101
-    if act.digest and release(ledger, tree.place, tree, PurePosixPath(act.path)):
-        return [Dropped(act.obsid, act.path)]
+    if act.digest and (gone := _release(ledger, tree.place, tree, act, stop=stop)):
+        return gone
     return dropper(act, stop=stop)
 
 
@@ -330,15 +336,19 @@ def _ingest(shelf: Shelf, ledger: Ledger, tree: LocalTree, act: acts.Act, *, sto
     for each in reports:
         if isinstance(each, IngestFailed) and each.moved_to:
             path = PurePosixPath(each.filename).relative_to(os.fsdecode(tree.root))
-            discard(ledger, OODS, tree, path, each.reason)
+            try:
+                discard(ledger, OODS, tree, path, each.reason)
+            except FileFault as fault:
+                return [replace(each, reason=f"{each.reason}; it still stands in the OODS: {fault}")]
     return reports
 
 
 def _translated(filename: Callable[[Notice], str], notice: Notice) -> Message | None:
     """What became of a file, for the conversation whose it is."""
-    obsid = PurePosixPath(notice.path).name.rpartition("-")[0]
     path, destination = str(notice.path), str(notice.body["destination"])
-    if not obsid:
+    try:
+        obsid, _, _ = named_by(notice.path.name)
+    except BadName:
         return None
     if notice.kind == Step.DELIVERED:
         digest, size = str(notice.body["digest"]), int(notice.body["size"] or 0)

@@ -1,0 +1,60 @@
+"""What the Archive Controller knows of one exposure, and of each file of it in staging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from skystow.model.messages import FileTransferCompleted, Message, NewArchiveItem
+from skystow.model.records import DeadLetter, path_bytes
+from skystow.model.reports import Adopted, HandedOff
+
+
+@dataclass(slots=True)
+class File:
+    """One file of an exposure, by the name under which it was announced or found."""
+
+    announced: FileTransferCompleted | None = None
+    adopted: Adopted | None = None
+    links: dict[str, HandedOff] = field(default_factory=dict)
+    refused: str = ""
+    dropped: bool = False
+
+
+@dataclass(slots=True)
+class Exposure:
+    items: list[NewArchiveItem] = field(default_factory=list)
+    """Not answered yet."""
+    directory: str = ""
+    files: dict[str, File] = field(default_factory=dict)
+    manifest: bool = False
+    touched: datetime | None = None
+    last: Message | None = None
+
+
+def differs(adopted: Adopted, said: FileTransferCompleted) -> str:
+    """How what was adopted is not what is announced; empty: it may be. A checksum of another kind tells nothing."""
+    kind, _, digits = adopted.digest.partition(":")
+    if said.size is not None and said.size != adopted.size:
+        return f"{adopted.path} was adopted with {adopted.size} bytes, {said.size} are announced"
+    if said.checksum and said.checksum_type.lower() == kind and said.checksum.lower() != digits:
+        return f"{adopted.path} was adopted as {adopted.digest}, {kind}:{said.checksum} is announced"
+    return ""
+
+
+def letter(source: str, filename: str, reason: str) -> DeadLetter:
+    try:
+        return DeadLetter(source, path_bytes(filename), reason)
+    except UnicodeEncodeError:  # half of a surrogate pair, which a JSON text can hold
+        return DeadLetter(source, filename.encode("utf-8", "backslashreplace"), reason)
+
+
+def ccd(file: File) -> tuple[str, str]:
+    if file.adopted is not None and file.adopted.raft:
+        return file.adopted.raft, file.adopted.sensor
+    return (file.announced.raft, file.announced.sensor) if file.announced is not None else ("", "")
+
+
+def detector(file: File) -> str:
+    raft, sensor = ccd(file)
+    return f"R{raft}_S{sensor}" if raft else ""
