@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from skystow.simulate.demo import compare
 from skystow.simulate.instrument import CORRUPTED, EPOCH
+from skystow.simulate.proof import Truth, files
 
 BUILT = shutil.ignore_patterns(
     ".venv", ".git", "run", "build", "_build", ".*_cache", ".hypothesis", "*.egg-info", "__pycache__"
@@ -32,14 +35,24 @@ def test_from_a_fresh_checkout(repository: Path, tmp_path: Path) -> None:
     ran = _make(checkout, "run", "DURATION=3")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "all there, no byte differs" in ran.stdout
+    assert re.search(r"rows copied +24 of 24$", ran.stdout, re.M)
+    assert re.search(r"exposures complete +2 of 2$", ran.stdout, re.M)
+    assert re.search(r"in the Data Backbone +18 of 18, 0 links left after proof in the vault$", ran.stdout, re.M)
     [scene] = (checkout / "run").iterdir()
     made = [json.loads(line) for line in (scene / "truth.jsonl").read_text().splitlines()]
     assert len(made) == 24
     assert compare(scene / "archive", {line["path"]: line for line in made}) == []
+    truth = Truth(["CC_O_20210304_000001", "CC_O_20210304_000002"])
+    assert [truth.differences(scene / place) for place in ("oods", "vault")] == [[], []]
+    assert files(scene / "backbone") == set()
     before = (checkout / ".venv" / ".run").stat().st_mtime_ns
     again = _make(checkout, "-n", "run")
     assert "pip" not in again.stdout, "an environment that is up to date is built again"
     assert (checkout / ".venv" / ".run").stat().st_mtime_ns == before
+    night = _make(checkout, "-n", "run", "NIGHT=full", "NIGHT_CADENCE=2", "NIGHT_DIR=run/that night").stdout
+    [said] = [line for line in night.replace("\\\n", " ").splitlines() if "skystow" in line and "make" not in line]
+    options = ["--exposures", "60", "--cadence", "2", "--directory", "run/that night"]
+    assert shlex.split(said)[1:] == ["-m", "skystow.simulate.night", *options]
 
 
 def _make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +70,8 @@ def test_a_spoilt_file_is_found_by_its_name(tmp_path: Path) -> None:
     wrong = [line for line in ran.stdout.splitlines() if "wrong bytes" in line]
     assert len(wrong) == 1
     assert spoilt in wrong[0]
+    assert re.search(r"files that differ +1$", ran.stdout, re.M)
+    assert re.search(r"exposures complete +2 of 2$", ran.stdout, re.M), "the image door is not well for that"
 
 
 def test_the_comparison_names_what_is_missing_and_what_is_too_many(tmp_path: Path) -> None:

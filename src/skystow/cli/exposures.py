@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import Any
 
 from skystow.cli.exits import Exit
@@ -10,7 +12,10 @@ from skystow.errors import ConfigError
 from skystow.image.night import Exposure, Night, exposures, night
 from skystow.model.acts import Milestone
 from skystow.model.records import shown
+from skystow.ports.talk import Line
 from skystow.wiring.image import open_talks
+
+_CCD = re.compile(r"(?P<obsid>.+)-R(?P<raft>[0-9A-Z]{2})S(?P<sensor>[0-9A-Z]{2})\.fits")
 
 
 def listed(site: str, *, day_obs: int | None, json: bool) -> Exit:
@@ -42,6 +47,17 @@ def report(site: str, day_obs: int, *, json: bool) -> Exit:
     else:
         _tell(found)
     return Exit.PEOPLE if found.owed else Exit.WELL
+
+
+def record(site: str, path: PurePosixPath) -> list[Line]:
+    """What is on record of the CCD whose file this is, from the camera's event to the OODS; oldest first."""
+    found = _CCD.fullmatch(path.name)
+    if found is None:
+        return []
+    with open_talks(site) as talks:
+        lines = talks.lines(obsid=found["obsid"])
+    own = ("", f"R{found['raft']}_S{found['sensor']}")
+    return sorted((line for line in lines if line.detector in own), key=lambda line: line.at)
 
 
 def _state(each: Exposure) -> str:

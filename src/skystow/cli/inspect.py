@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skystow.cli.exits import Exit
+from skystow.cli.exposures import record
 from skystow.cli.find import dossiers
 from skystow.cli.letters import every
 from skystow.cli.outlook import outlook, overall
 from skystow.cli.present import columns, emit, say, size, span, when
 from skystow.cli.summary import by_destination, routes_table
+from skystow.model.acts import Milestone
 from skystow.model.records import Health, path_text, shown
 from skystow.model.transfer import State
 from skystow.ports import Copy, Dossier
+from skystow.ports.talk import Line
 from skystow.wiring import House, open_house
 
 
@@ -76,10 +79,13 @@ def trace(place: str, name: str, *, ledger: str | None, json: bool) -> Exit:
     with open_house(place, ledger) as house:
         found = dossiers(house, name)
     newest, others = found[0], found[1:]
+    image = house.config is not None and house.config.image is not None
+    lines = record(place, newest.path) if image else []
     if json:
-        emit(_document(house, newest, others))
+        exposure = [{"at": e.at, "what": e.what, "detector": e.detector, "text": e.text} for e in lines]
+        emit(_document(house, newest, others) | ({"exposure": exposure} if image else {}))
     else:
-        say(*_story(house, newest, others, shown(place)))
+        say(*_story(house, newest, others, shown(place)), *_exposure(lines))
     return Exit.WELL
 
 
@@ -89,6 +95,17 @@ def where(house: House, place: str, path: object) -> str:
     if (root := house.roots.get(place)) is not None:
         text = path_text(os.path.join(os.fsencode(root), os.fsencode(text)))
     return shown(text)
+
+
+def _exposure(lines: list[Line]) -> Iterator[str]:
+    """How the CCD came here: seconds since the camera first spoke of it."""
+    if lines:
+        rows = [["seconds", "exposure", "of", "what"]]
+        for line in lines:
+            spent = (line.at - lines[0].at).total_seconds()
+            text = "" if line.what is Milestone.STARTED else shown(line.text)
+            rows.append([f"{spent:.3f}", line.what.value, line.detector or "the exposure", text])
+        yield from ("", f"{line.obsid}, from {when(lines[0].at)}:", *columns(rows))
 
 
 def _document(house: House, dossier: Dossier, others: list[Dossier]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ image:
   staging: {{root: staging, min_free: 0 %}}
   backbone: {{root: backbone}}
   oods: {{root: oods, bad_files: bad}}
+  archiver: {{initial_state: last}}  # killed while ENABLED it hears at once what was said meanwhile
   forwarders:
     - name: f99
       work: work
@@ -47,7 +48,7 @@ SOURCE = """\
     kind: directory
     root: backbone
     quiet_for: 1s
-    sweep_every: 5s
+    sweep_every: 2s
     to: [vault]
     retire: {after: 1s}
 """

@@ -19,6 +19,9 @@ SKYSTOW = Path(sys.executable).with_name("skystow")
 READY = 30.0
 """Seconds that the archiver has until it obeys."""
 
+_TOWARDS = {"STANDBY": "start", "DISABLED": "enable", "FAULT": "standby"}
+"""The next command on the way to ENABLED."""
+
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -106,13 +109,18 @@ class Archiver:
 
     def enable(self) -> None:
         """Raises `Trouble`."""
-        deadline = time.monotonic() + READY
-        for verb in ("start", "enable"):
-            while (answer := skystow("control", self.site, "archiver", verb)).returncode:
+        deadline, verb = time.monotonic() + READY, "state"
+        while True:
+            answer = skystow("control", self.site, "archiver", verb, "--json")
+            state = json.loads(answer.stdout).get("state", "") if answer.stdout else ""
+            if state == "ENABLED":
+                return
+            if answer.returncode:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     self.look()
-                    raise Trouble(f"the Archiver did not {verb}: {(answer.stderr or answer.stdout).strip()}")
+                    raise Trouble(f"the Archiver did not obey {verb}: {(answer.stderr or answer.stdout).strip()}")
                 time.sleep(0.2)
+            verb = _TOWARDS.get(state, "state")
 
     def look(self) -> None:
         """Raises `Trouble` where it has ended, and not by being killed."""
