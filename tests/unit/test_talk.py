@@ -25,11 +25,13 @@ from skystow.model.records import Arrival, Fingerprint, Notice, Worker
 from skystow.model.reports import Degraded, Dropped
 from skystow.model.transfer import Destination, RetryPolicy, State
 from skystow.ports import Stop
+from skystow.service import hands
 from skystow.service import talk as hosting
 from skystow.service.control import ask, listening
 from skystow.service.halt import Halt
+from skystow.service.hands import Joint, Skill
 from skystow.service.status import Progress
-from skystow.service.talk import Bells, Skill, Talk
+from skystow.service.talk import Bells, Talk
 
 LIMIT = 10.0
 NOW = datetime(2021, 3, 5, tzinfo=UTC)
@@ -73,7 +75,7 @@ class House:
         self.progress, self.halt = Progress(), Halt()
         self.talk = self.host(self.echo)
 
-    def host(self, conversation: Echo) -> Talk:
+    def host(self, conversation: Echo, skill: Skill | Joint | None = None) -> Talk:
         def hand(act: Act, *, stop: Stop) -> Sequence[Message]:
             return self.hand(act)
 
@@ -85,7 +87,7 @@ class House:
             clock=SystemClock(),
             progress=self.progress,
             bells=Bells(),
-            skills={Beat: Skill(hand)},
+            skills={Beat: skill or Skill(hand)},
             destinations={"camera": (Destination("archive"),)},
             translate=lambda notice: Dropped("x", str(notice.path)) if notice.kind == "delivered" else None,
             tell=lambda _: None,
@@ -129,7 +131,8 @@ def until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> House:
-    monkeypatch.setattr(hosting, "FIRST_REST", 0.01)
+    for module in (hosting, hands):
+        monkeypatch.setattr(module, "FIRST_REST", 0.01)
     return House()
 
 
@@ -219,6 +222,56 @@ def test_a_restart_carries_on(house: House) -> None:
         until(lambda: again.waiting() == 0)
     assert again.echo.seen == ["a", "b"]
     assert again.said() == ["a", "b"]
+
+
+def test_a_crew_is_given_what_has_gathered_and_all_of_it_again_after_a_fault(house: House) -> None:
+    asked: list[list[str]] = []
+    go = threading.Event()
+
+    def crew(acts: Sequence[Act], *, stop: Stop) -> Sequence[Message]:
+        keys = [act.key for act in acts if isinstance(act, Beat)]
+        asked.append(keys)
+        assert go.wait(LIMIT)
+        if len(asked) == 2:
+            raise Unreachable("no scoreboard", place="scoreboard")
+        return [Dropped("x", key) for key in keys]
+
+    house.talk = house.host(house.echo, Joint(crew))
+    house.say("a")
+    with house.running():
+        until(lambda: asked == [["a"]])
+        house.say("b", "c")
+        until(lambda: house.waiting() == 0)
+        go.set()
+        until(lambda: [each for each in house.echo.reports if isinstance(each, Dropped)][2:])
+    assert asked == [["a"], ["b", "c"], ["b", "c"]]
+    assert [each.path for each in house.echo.reports if isinstance(each, Dropped)] == ["a", "b", "c"]
+
+
+class TestBell:
+    def test_a_ring_while_we_looked_is_not_slept_through(self) -> None:
+        async def look() -> float:
+            halt, loop = Halt(), asyncio.get_running_loop()
+            before = halt.rung
+            halt.ring()
+            began = loop.time()
+            await halt.nap(LIMIT, since=before)
+            return loop.time() - began
+
+        assert asyncio.run(look()) < 1.0
+
+    def test_a_sleep_hears_no_bell_and_ends_with_the_stop(self) -> None:
+        async def sleep() -> tuple[float, bool]:
+            halt, loop = Halt(), asyncio.get_running_loop()
+            began = loop.time()
+            loop.call_later(0.01, halt.ring)
+            loop.call_later(0.1, halt.set)
+            stopped = await halt.sleep(LIMIT)
+            return loop.time() - began, stopped
+
+        took, stopped = asyncio.run(sleep())
+        assert stopped
+        assert 0.1 <= took < LIMIT
 
 
 class TestNotices:

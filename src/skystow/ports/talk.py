@@ -148,3 +148,10 @@ class Hand(Protocol):
     """Does one kind of act, in a thread. Whatever came of it, it reports; `PlaceFault` means: again later."""
 
     def __call__(self, act: Act, *, stop: Stop) -> Sequence[Message]: ...
+
+
+class Crew(Protocol):
+    """Does several acts of one kind at once, as a `Hand` does one; reports what came of each, in any order. Where it
+    raises `PlaceFault`, all of them are done again later."""
+
+    def __call__(self, acts: Sequence[Act], *, stop: Stop) -> Sequence[Message]: ...

@@ -124,7 +124,9 @@ class Component:
                 moved = max([i.moved_at for i in intakes] + [p.moved_at for p in pumps])
                 if self.clock.monotonic() - moved > give_up_after:
                     return Ending.UNFINISHED
-            await work.nap(0.25)
+                await work.nap(0.25)
+            else:
+                await work.sleep(HOUSEKEEPING)
         return Ending.STOPPED
 
     def _enabled(self) -> bool:

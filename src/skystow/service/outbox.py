@@ -29,6 +29,7 @@ class Outbox:
     async def run(self) -> None:
         rest = FIRST_REST
         while not self.halt.is_set():
+            rung = self.halt.rung
             try:
                 told = await asyncio.to_thread(self.tell)
             except PlaceFault as fault:
@@ -43,7 +44,7 @@ class Outbox:
                 self.resting = None
             rest = FIRST_REST
             if not told:
-                await self.halt.nap(FIRST_REST)
+                await self.halt.nap(FIRST_REST, since=rung)
 
     def tell(self) -> int:
         """Announce one batch, then mark it sent (never the other way); returns how many."""

@@ -106,6 +106,7 @@ class Pump:
             if self.rest.places and (n > 0 or self.rest.left > 0):
                 await self.halt.nap(self.rest.left or FIRST_REST)  # stream 0 probes for all
                 continue
+            rung = self.halt.rung
             try:
                 found = await asyncio.get_running_loop().run_in_executor(self.threads, self._round, n)
                 wake = 0.0 if found else await self.next_wake()
@@ -115,7 +116,7 @@ class Pump:
                 return
             else:
                 if not found:
-                    await self.halt.nap(POLL if wake is None else min(POLL, max(0.05, wake)))
+                    await self.halt.nap(POLL if wake is None else min(POLL, max(0.05, wake)), since=rung)
 
     def _round(self, n: int) -> bool:
         """In a thread: one batch; False where there is none. While a place rests it is one file alone, a probe."""

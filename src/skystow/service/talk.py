@@ -20,23 +20,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import TypeVar
 
 from skystow.errors import FileFault, PlaceFault, Refused, Stopped
-from skystow.model.acts import Act, Admit, Become, Bury, Do, Effect, Keep, Mark, Note, Reply, Say, Tell
+from skystow.model.acts import Admit, Become, Bury, Do, Effect, Keep, Mark, Note, Reply, Say, Tell
 from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import Message
 from skystow.model.packing import packed
 from skystow.model.records import DeadLetter, Health, Notice
-from skystow.model.reports import Degraded
 from skystow.model.transfer import Destination
 from skystow.ports import Clock, Ledger
-from skystow.ports.talk import Bus, Conversation, Delivery, Hand, Talks
+from skystow.ports.talk import Bus, Conversation, Delivery, Talks
 from skystow.service.halt import Halt
+from skystow.service.hands import Hands, Joint, Skill
 from skystow.service.status import Progress
 
 POLL = 0.25
 """Seconds between two looks at the bus, where others than this process speak on it; our own words ring the bell."""
+
+GATHER = 0.2
+"""Seconds from one round to the next, at least: what comes meanwhile shares a commit. The first after a silence goes at
+once."""
 
 BATCH = 500
 FIRST_REST, LONGEST_REST = 0.5, 30.0
@@ -60,14 +65,6 @@ class Bells:
     def ring(self) -> None:
         for halt in self._halts:
             halt.ring()
-
-
-@dataclass(frozen=True, slots=True)
-class Skill:
-    """A hand, and how many of its kind may be at work at once."""
-
-    hand: Hand
-    threads: int = 1
 
 
 Result = TypeVar("Result")
@@ -101,7 +98,7 @@ class Talk:
         clock: Clock,
         progress: Progress,
         bells: Bells,
-        skills: Mapping[type, Skill],
+        skills: Mapping[type, Skill | Joint],
         destinations: Mapping[str, tuple[Destination, ...]],
         translate: Translate,
         tell: Callable[[Message], None],
@@ -110,14 +107,13 @@ class Talk:
         """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events."""
         self.conversation, self.bus, self.talks, self.ledger = conversation, bus, talks, ledger
         self.clock, self.progress, self.bells = clock, progress, bells
-        self.skills, self.destinations, self.translate, self.tell = skills, destinations, translate, tell
+        self.destinations, self.translate, self.tell = destinations, translate, tell
+        self.hands = Hands(skills, report=self._heard, away=self._report, well=self._report_well)
         self.poll = poll
         self.state = Summary.STANDBY
         self.error: tuple[int, str] = (0, "")
         self._inbox: deque[_Heard | _Command] = deque()
         self._command: _Command | None = None
-        self._acts: set[asyncio.Task[None]] = set()
-        self._pools: dict[type, ThreadPoolExecutor] = {}
         self._open = False
         self._rest = FIRST_REST
         self._lock = threading.Lock()
@@ -154,6 +150,9 @@ class Talk:
         except TimeoutError:
             raise PlaceFault(f"{self.conversation.name} does not listen", place=self.conversation.name) from None
 
+    def _heard(self, reports: Sequence[Message]) -> None:
+        self._put(_Heard(reports))
+
     def _put(self, item: _Heard | _Command) -> None:
         with self._lock:
             self._inbox.append(item)
@@ -167,20 +166,20 @@ class Talk:
         self.bells.add(halt)
         # Threads of its own: whoever tells us of files waits in a thread of the loop for what we do in ours.
         self._own = ThreadPoolExecutor(1, f"talk {self.conversation.name}")
-        self._pools = {kind: ThreadPoolExecutor(skill.threads, kind.__name__) for kind, skill in self.skills.items()}
+        self.hands.open()
         try:
             async with asyncio.TaskGroup() as group:
                 await self._keep_talking(halt, group)
-                for task in self._acts:
-                    task.cancel()
+                self.hands.drop()
         finally:
             self._open = False
             self._refuse(Stopped(f"{self.conversation.name} has ended"))
-            for pool in (self._own, *self._pools.values()):
-                pool.shutdown(wait=False, cancel_futures=True)
+            self.hands.close()
+            self._own.shutdown(wait=False, cancel_futures=True)
 
     async def _keep_talking(self, halt: Halt, group: asyncio.TaskGroup) -> None:
         while not halt.is_set() and self.state is not Summary.OFFLINE:
+            rung, began = halt.rung, monotonic()
             try:
                 if not self._open:
                     await self._in_thread(self._rebuild)
@@ -192,8 +191,10 @@ class Talk:
                 self._refuse(fault)
                 await self._rest_after(fault)
                 continue
-            if not busy:
-                await halt.nap(self._pause())
+            if busy:
+                await halt.sleep(GATHER - (monotonic() - began))
+            else:
+                await halt.nap(self._pause(), since=rung)
 
     async def _in_thread(self, call: Callable[..., Result], *args: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._own, call, *args)
@@ -279,9 +280,7 @@ class Talk:
         for effect in effects:
             match effect:
                 case Do(act):
-                    task = group.create_task(self._act(act))
-                    self._acts.add(task)
-                    task.add_done_callback(self._acts.discard)
+                    self.hands.take(act, group, self._halt)
                 case Tell(message):
                     self.tell(message)
                 case Become(state, number, report):
@@ -300,32 +299,6 @@ class Talk:
         else:
             command.done.set_result(self.state)
 
-    # ── hands ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _act(self, act: Act) -> None:
-        rest, halt, place = FIRST_REST, self._halt, ""
-        while not halt.is_set():
-            try:
-                reports = await asyncio.get_running_loop().run_in_executor(
-                    self._pools[type(act)], lambda: self.skills[type(act)].hand(act, stop=halt)
-                )
-            except PlaceFault as fault:
-                if not place:
-                    self._put(_Heard([Degraded(fault.place, away=True, reason=str(fault))]))
-                place = fault.place
-                await self._report(fault, rest)
-                await halt.sleep(rest)
-                rest = min(LONGEST_REST, rest * 2)
-                continue
-            except Stopped:
-                return
-            if place:
-                await self._report_well(place)
-                reports = [Degraded(place, away=False), *reports]
-            if reports:
-                self._put(_Heard(reports))
-            return
-
     # ── what is away ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pause(self) -> float:
@@ -336,8 +309,7 @@ class Talk:
         await self._report(fault, self._rest)
         await self._halt.sleep(self._rest)
         self._rest = min(LONGEST_REST, self._rest * 2)
-        for task in self._acts:  # a conversation that is rebuilt asks again for what it is owed
-            task.cancel()
+        self.hands.drop()  # a conversation that is rebuilt asks again for what it is owed
 
     async def _well(self) -> None:
         if self._rest != FIRST_REST:

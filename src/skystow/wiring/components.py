@@ -155,8 +155,8 @@ class Imaging:
             association_key=association(image),
             initial_state=own.initial_state,
         )
-        hand = Skill(Presences(self.ledger.board))
-        skills: dict[type, Skill | Joint] = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), hand)
+        board = Skill(Presences(self.ledger.board))
+        skills = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), board)
         return Part(self._talk(Archiver(settings), skills, {}))
 
     def _controller(self) -> Part:

@@ -1,0 +1,124 @@
+"""Hands at work: each kind of act in threads of its own; a place's fault means: the same act, later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from skystow.errors import PlaceFault, Stopped
+from skystow.model.acts import Act
+from skystow.model.messages import Message
+from skystow.model.reports import Degraded
+from skystow.ports import Stop
+from skystow.ports.talk import Crew, Hand
+from skystow.service.halt import Halt
+
+FIRST_REST, LONGEST_REST = 0.5, 30.0
+
+TOGETHER = 100
+"""Acts that a crew is given at once, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """A hand, and how many of its kind may be at work at once."""
+
+    hand: Hand
+    threads: int = 1
+
+    def do(self, acts: Sequence[Act], stop: Stop) -> Sequence[Message]:
+        return [report for act in acts for report in self.hand(act, stop=stop)]
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A crew, which does at once whatever has gathered while it was at work."""
+
+    crew: Crew
+    threads: int = 1
+
+    def do(self, acts: Sequence[Act], stop: Stop) -> Sequence[Message]:
+        return self.crew(acts, stop=stop)
+
+
+class Hands:
+    """Of one conversation. `report` is given what they report, from the loop's own thread; `away` and `well` are told
+    of places."""
+
+    def __init__(
+        self,
+        skills: Mapping[type, Skill | Joint],
+        *,
+        report: Callable[[Sequence[Message]], None],
+        away: Callable[[PlaceFault, float], Awaitable[None]],
+        well: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.skills, self.report, self.away, self.well = skills, report, away, well
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pools: dict[type, ThreadPoolExecutor] = {}
+        self._gathered: dict[type, deque[Act]] = {}
+        self._crews: dict[type, int] = {}
+
+    def open(self) -> None:
+        self._pools = {kind: ThreadPoolExecutor(skill.threads, kind.__name__) for kind, skill in self.skills.items()}
+
+    def close(self) -> None:
+        self.drop()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def drop(self) -> None:
+        """Let go of what is under way: it is asked for again. Threads end what they are at; acts may be done twice."""
+        self._gathered, self._crews = {}, {}
+        for task in self._tasks:
+            task.cancel()
+
+    def take(self, act: Act, group: asyncio.TaskGroup, halt: Halt) -> None:
+        kind, skill = type(act), self.skills[type(act)]
+        if isinstance(skill, Skill):
+            self._start(self._do(kind, [act], halt), group)
+            return
+        self._gathered.setdefault(kind, deque()).append(act)
+        if self._crews.get(kind, 0) < skill.threads:
+            self._crews[kind] = self._crews.get(kind, 0) + 1
+            self._start(self._work_off(kind, halt), group)
+
+    def _start(self, work: Coroutine[None, None, None], group: asyncio.TaskGroup) -> None:
+        task = group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work_off(self, kind: type, halt: Halt) -> None:
+        gathered, crews = self._gathered[kind], self._crews  # those that `drop` has not let go of
+        try:
+            while gathered and not halt.is_set():
+                acts = [gathered.popleft() for _ in range(min(TOGETHER, len(gathered)))]
+                await self._do(kind, acts, halt)
+        finally:
+            crews[kind] -= 1
+
+    async def _do(self, kind: type, acts: Sequence[Act], halt: Halt) -> None:
+        rest, place, do = FIRST_REST, "", partial(self.skills[kind].do, acts, halt)
+        while not halt.is_set():
+            try:
+                reports = await asyncio.get_running_loop().run_in_executor(self._pools[kind], do)
+            except PlaceFault as fault:
+                if not place:
+                    self.report([Degraded(fault.place, away=True, reason=str(fault))])
+                place = fault.place
+                await self.away(fault, rest)
+                await halt.sleep(rest)
+                rest = min(LONGEST_REST, rest * 2)
+                continue
+            except Stopped:
+                return
+            if place:
+                await self.well(place)
+                reports = [Degraded(place, away=False), *reports]
+            if reports:
+                self.report(reports)
+            return
