@@ -10,14 +10,12 @@ tells the Archiver as a failed ingest, as the original did, and writes on the ex
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from skystow.image.staged import Exposure, File, ccd, detector, differs, letter
+from skystow.image.staged import Exposure, File, ccd, day_of, detector, differs, letter, obsid_of
 from skystow.image.standing import Standing
 from skystow.model.acts import (
     Act,
@@ -45,7 +43,6 @@ from skystow.model.messages import (
     Message,
     NewArchiveItem,
     NewArchiveItemAck,
-    day_and_number,
     digest_of,
     lawful_obsid,
     named_by,
@@ -95,6 +92,7 @@ class Controller(Standing):
 
     def _forget(self) -> None:
         self._exposures: dict[str, Exposure] = {}
+        self._looked = False
         self._doing: set[Act] = set()
         self._again: dict[Act, tuple[datetime, timedelta]] = {}
         self._sweep_at: datetime | None = None
@@ -135,7 +133,7 @@ class Controller(Standing):
                 yield from self._day_made(exposure, message)
             case DayRefused(obsid, reason):
                 if exposure.items:
-                    self._later(MakeDay(obsid, self._day(exposure, obsid, now)), now)
+                    self._later(MakeDay(obsid, day_of(exposure, obsid, now)), now)
                 yield Mark(obsid, Milestone.FAULT, text=f"no storage location: {reason}")
             case FileTransferCompleted():
                 yield from self._completed(exposure, message)
@@ -167,6 +165,7 @@ class Controller(Standing):
     # ── a storage location ──────────────────────────────────────────────────────────────────────────────────────
 
     def _item(self, exposure: Exposure, item: NewArchiveItem) -> Iterator[Effect]:
+        exposure.expected = item.detectors or exposure.expected
         if exposure.directory:
             yield self._located(item, exposure.directory)
         elif item not in exposure.items:
@@ -188,16 +187,6 @@ class Controller(Standing):
         )
         return Say(item.reply_to, ack)
 
-    def _day(self, exposure: Exposure, obsid: str, now: datetime) -> str:
-        """By what the camera says, never by our clock where it says anything: a night is not cut in two."""
-        said = [item.image_date for item in exposure.items]
-        named = day_and_number(obsid)
-        for text in (*said, str(named[0]) if named else ""):
-            with suppress(ValueError):
-                if re.fullmatch(r"[0-9]{8}", text):
-                    return datetime.strptime(text, "%Y%m%d").date().isoformat()
-        return (now - timedelta(hours=12)).date().isoformat()
-
     # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _completed(self, exposure: Exposure, said: FileTransferCompleted) -> Iterator[Effect]:
@@ -215,7 +204,7 @@ class Controller(Standing):
 
     def _adopted(self, exposure: Exposure, adopted: Adopted) -> Iterator[Effect]:
         file = exposure.files.setdefault(adopted.filename, File())
-        if adopted.swept and file.announced is not None and file.adopted is None:
+        if adopted.swept and file.announced is not None and file.adopted is None and not file.gone:
             return  # its message was not lost: whatever it was refused for, or is held for, holds
         self._done_adopting(file)
         if file.adopted is not None and file.adopted.digest == adopted.digest:
@@ -223,7 +212,7 @@ class Controller(Standing):
                 file.dropped = False
                 yield Note(adopted)
             return
-        file.adopted, file.links, file.refused, file.dropped = adopted, {}, "", False
+        file.adopted, file.links, file.refused, file.gone, file.dropped = adopted, {}, "", False, False
         path = PurePosixPath(adopted.path)
         looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
         claimed = digest_of(adopted.digest)
@@ -242,7 +231,7 @@ class Controller(Standing):
             yield Mark(refused.obsid, Milestone.FAULT, detector(file), number=1, text=refused.reason)
             return
         self._done_adopting(file)
-        file.refused = refused.reason
+        file.refused, file.gone = refused.reason, refused.gone
         yield Note(refused)  # gone: the forwarder announces it again
         yield Mark(refused.obsid, Milestone.FAULT, detector(file), number=1, text=refused.reason)
         if refused.final:
@@ -317,7 +306,7 @@ class Controller(Standing):
 
     def _wanted(self, obsid: str, exposure: Exposure, now: datetime) -> Iterator[Act]:
         if exposure.items and not exposure.directory:
-            yield MakeDay(obsid, self._day(exposure, obsid, now))
+            yield MakeDay(obsid, day_of(exposure, obsid, now))
         for file in exposure.files.values():
             if file.announced is not None and file.adopted is None and not file.refused and not self._whole(file):
                 yield Adopt(file.announced)
@@ -329,7 +318,8 @@ class Controller(Standing):
     def _complete(self, exposure: Exposure) -> dict[str, str]:
         """Path → sha256 of every file, where none is missing; else nothing."""
         whole = [file for file in exposure.files.values() if file.adopted is not None and self._whole(file)]
-        if not self.settings.detectors or {detector(file) for file in whole} < set(self.settings.detectors):
+        expected = exposure.expected or self.settings.detectors
+        if not expected or not {detector(file) for file in whole}.issuperset(expected):
             return {}
         digests = {file.adopted.path: digest_of(file.adopted.digest) for file in whole if file.adopted is not None}
         if any(digest.algorithm != "sha256" for digest in digests.values()):
@@ -366,8 +356,10 @@ class Controller(Standing):
 
     def due(self, now: datetime) -> list[Effect]:
         effects: list[Effect] = []
+        for obsid in self._to_look_at(now):
+            if (found := self._exposures.get(obsid)) is not None:
+                effects += [Do(act) for act in self._owed(obsid, found, now)]
         for obsid, exposure in list(self._exposures.items()):
-            effects += [Do(act) for act in self._owed(obsid, exposure, now)]
             if exposure.touched and exposure.last and now - exposure.touched > KEPT_FOR:
                 effects.append(Note(exposure.last, closes=True))
                 if owed := sorted(name for name, file in exposure.files.items() if not self._whole(file)):
@@ -380,6 +372,22 @@ class Controller(Standing):
                 self._sweeping = True
                 effects.append(Do(SweepStaging()))
         return effects
+
+    def _to_look_at(self, now: datetime) -> list[str]:
+        """Exposures of which something may be owed that `hear` did not ask for: all after a restart, then those of
+        which something is to be tried again. A night of incomplete exposures is not looked through each time."""
+        if not self._looked:
+            self._looked = True
+            return list(self._exposures)
+        ripe = [act for act, (due, _) in self._again.items() if due <= now and act not in self._doing]
+        for act in ripe:
+            if act not in self._wanted_of(act, now):
+                del self._again[act]  # nobody wants it any more
+        return list(dict.fromkeys(map(obsid_of, ripe)))
+
+    def _wanted_of(self, act: Act, now: datetime) -> Iterator[Act]:
+        exposure = self._exposures.get(obsid_of(act))
+        return iter(()) if exposure is None else self._wanted(obsid_of(act), exposure, now)
 
     def next_due(self) -> datetime | None:
         dues = [due for act, (due, _) in self._again.items() if act not in self._doing]

@@ -176,6 +176,7 @@ class Exposures:
             begun.images_in_sequence,
             begun.image_date,
             begun.exposure_time,
+            tuple(dict.fromkeys(begun.detectors)),
         )
         exposure.fold(item, now)
         exposure.release()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from skystow.model.messages import FileTransferCompleted, Message, NewArchiveItem
+from skystow.model.acts import Act, Adopt
+from skystow.model.messages import FileTransferCompleted, Message, NewArchiveItem, day_and_number
 from skystow.model.records import DeadLetter, path_bytes
 from skystow.model.reports import Adopted, HandedOff
 
@@ -18,6 +21,8 @@ class File:
     adopted: Adopted | None = None
     links: dict[str, HandedOff] = field(default_factory=dict)
     refused: str = ""
+    gone: bool = False
+    """Refused because nothing stood there: what comes later may be it."""
     dropped: bool = False
 
 
@@ -26,6 +31,8 @@ class Exposure:
     items: list[NewArchiveItem] = field(default_factory=list)
     """Not answered yet."""
     directory: str = ""
+    expected: tuple[str, ...] = ()
+    """Its detectors, where the event named them; else all that the camera has."""
     files: dict[str, File] = field(default_factory=dict)
     manifest: bool = False
     touched: datetime | None = None
@@ -58,3 +65,18 @@ def ccd(file: File) -> tuple[str, str]:
 def detector(file: File) -> str:
     raft, sensor = ccd(file)
     return f"R{raft}_S{sensor}" if raft else ""
+
+
+def day_of(exposure: Exposure, obsid: str, now: datetime) -> str:
+    """By what the camera says, never by our clock where it says anything: a night is not cut in two."""
+    said = [item.image_date for item in exposure.items]
+    named = day_and_number(obsid)
+    for text in (*said, str(named[0]) if named else ""):
+        with suppress(ValueError):
+            if re.fullmatch(r"[0-9]{8}", text):
+                return datetime.strptime(text, "%Y%m%d").date().isoformat()
+    return (now - timedelta(hours=12)).date().isoformat()
+
+
+def obsid_of(act: Act) -> str:
+    return act.announced.obsid if isinstance(act, Adopt) else str(getattr(act, "obsid", ""))

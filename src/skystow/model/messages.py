@@ -152,6 +152,8 @@ class NewArchiveItem(_OfImage):
     images_in_sequence: int = 1
     image_date: str = ""
     exposure_time: float = 0.0
+    detectors: tuple[str, ...] = ()
+    """As the event named them; empty: all that the camera has. Originals do not say it."""
 
 
 @dataclass(frozen=True, slots=True)
