@@ -113,7 +113,7 @@ class Observatory:
         command = [sys.executable, "-m", "skystow", "run", "--once", str(self.here / "site.yaml")]
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode:
-            raise SystemExit(done.stderr)
+            raise SystemExit(f"skystow run ended with {done.returncode}: {done.stderr}")
         return time.perf_counter() - before
 
     def archived(self) -> int:

@@ -90,7 +90,8 @@ class Run:
         counts = [count for count in counts if count.route in ours]
         dead = [each for name in self.house.sources for each in self._dead(name)]
         numbers, code = self.numbers(counts), _code(ending, counts, dead=bool(dead))
-        stuck = list(problems(self.house.ledger, ours))
+        # Asked only where there is one: they are looked for among everything that was ever archived.
+        stuck = list(problems(self.house.ledger, ours)) if any(map(_open, counts)) else []
         if json:
             emit(self._document(numbers, counts, ending, stuck) | {"dead_letters": len(dead)})
         elif not quiet:
@@ -175,6 +176,11 @@ def _code(ending: Ending, counts: Iterable[Counts], *, dead: bool) -> Exit:
     if any(count.waiting or count.retrying for count in counts):
         return Exit.UNFINISHED
     return Exit.WELL
+
+
+def _open(count: Counts) -> int:
+    """Transfers of a route that wait or need somebody."""
+    return count.waiting + count.blocked + count.retrying + count.quarantined + count.conflicts
 
 
 def problems(ledger: Ledger, routes: Iterable[Route]) -> Iterator[Copy]:

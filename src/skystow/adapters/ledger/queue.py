@@ -78,7 +78,8 @@ _ABANDON = (
 )
 _HOLDERS = (
     sa.select(workers)
-    .where(workers.c.id.in_(sa.select(_T.worker_id).where(_T.token.is_not(None), _T.state == State.WAITING)))
+    # Not `IS NOT NULL`, for which SQLite would read every transfer: this is one stretch of an index.
+    .where(workers.c.id.in_(sa.select(_T.worker_id).where(_T.token > "", _T.state == State.WAITING)))
     .order_by(workers.c.id)
 )
 _TOKENS = sa.select(_T.token).where(_T.token.is_not(None), _T.state == State.WAITING).distinct()
