@@ -126,16 +126,12 @@ class Night:
         return found
 
     def known(self) -> dict[str, dict[str, Any]]:
-        """What the archiver says of each exposure; says what is new."""
-        try:  # 3: some are under way
-            found = asked("exposures", self.site, "--day-obs", str(self.day_obs), lawful=(0, 3))["exposures"]
-        except Trouble:
-            if not (self.here / "ledger.db").exists():
-                return {}
-            raise
-        return {each["obsid"]: each for each in found}
+        """What the archiver says of each exposure. Raises `Trouble`."""
+        found = asked("exposures", self.site, "--day-obs", str(self.day_obs), lawful=(0, 3))  # 3: some are under way
+        return {each["obsid"]: each for each in found["exposures"]}
 
     def complete(self, *, say: bool = False) -> set[str]:
+        """Exposures that are; with `say`, each is told of once."""
         known = {name: each for name, each in self.known().items() if each["state"].startswith("complete")}
         for name in sorted(known.keys() - self.told) if say else ():
             self.told.add(name)
