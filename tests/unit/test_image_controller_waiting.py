@@ -56,7 +56,8 @@ def test_a_day_that_was_made_at_last_wakes_nobody_any_more() -> None:
     later = NOW + timedelta(seconds=60)
     controller.due(later)
     due = controller.next_due()
-    assert due is not None and due > later
+    assert due is not None
+    assert due > later
 
 
 def test_a_retry_of_what_was_announced_otherwise_since_wakes_nobody_any_more() -> None:
@@ -66,7 +67,8 @@ def test_a_retry_of_what_was_announced_otherwise_since_wakes_nobody_any_more() -
     later = NOW + timedelta(seconds=60)
     controller.due(later)
     due = controller.next_due()
-    assert due is not None and due > later
+    assert due is not None
+    assert due > later
 
 
 def test_a_file_that_came_after_its_message_is_adopted_by_the_sweep() -> None:

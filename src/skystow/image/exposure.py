@@ -30,6 +30,9 @@ LONGEST_WAIT = 60.0
 FIRST_NUDGE, LONGEST_NUDGE = 60.0, 3600.0
 """Seconds without a retrieval, though all is acknowledged, before a forwarder is told everything anew."""
 
+GIVEN_UP = (5610, 5611)
+"""Codes of a retrieval that a forwarder has tried for long, and does not try any more: no header, no pixels."""
+
 MOST_OUTCOMES = 32
 """Different outcomes that are passed on per detector; a component that says more of one is not well."""
 
@@ -129,6 +132,8 @@ class Exposure:
     header: LargeFileObjectAvailable | None = None
     caught_up: bool = False
     retrieved: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    """By the forwarder: to be told anew would have it retrieve the whole exposure again, and fail again."""
     ingested: set[str] = field(default_factory=set)
     told: set[Message] = field(default_factory=set)
     last_at: datetime | None = None
@@ -165,6 +170,9 @@ class Exposure:
             case LargeFileObjectAvailable() if message != self.header:
                 self.header = message
                 self.said.pop(Step.HEADER, None)
+                if self.given_up:  # with this one it may be had
+                    self.given_up.clear()
+                    self.forget(*TO_FORWARDER)
             case CatchUp() if not self.caught_up:
                 self.caught_up = True
             case ImageRetrieval() | ImageInOODS() if message not in self.told and len(self.told) < self._most():
@@ -179,10 +187,13 @@ class Exposure:
 
     def _outcome(self, message: ImageRetrieval | ImageInOODS, at: datetime) -> None:
         detector = detector_of(message)
-        if message.status_code:
-            return  # what was well once stays so: a failure that comes late is that of an earlier attempt
+        if message.status_code:  # what was well once stays so: a failure that comes late is of an earlier attempt
+            if isinstance(message, ImageRetrieval) and message.status_code in GIVEN_UP:
+                self.given_up.add(detector)
+            return
         if isinstance(message, ImageRetrieval):
             self.retrieved.add(detector)
+            self.given_up.discard(detector)
         elif detector not in self.ingested:
             self.ingested.add(detector)
             self.last_at = at
@@ -209,7 +220,7 @@ class Exposure:
     @property
     def owed(self) -> bool:
         """Whether a forwarder has something left to retrieve."""
-        return not all(each in self.retrieved or each in self.ingested for each in self.expected)
+        return not (self.retrieved | self.ingested | self.given_up).issuperset(self.expected)
 
     def summed_up(self, now: datetime) -> str:
         """`203 of 205 at 6.1 s, missing R22_S11, R41_SW0`: the seconds from endReadout to the last that came."""

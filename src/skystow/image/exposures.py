@@ -69,6 +69,8 @@ class Exposures:
         self._closed: dict[str, Exposure | None] = {}
         """Complete, the latest ones; None: by an earlier process, so that whatever comes now is a repeat."""
         self._strays: dict[Message, None] = {}
+        self._told = ""
+        """The forwarder that was told last."""
 
     def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
         """Nothing has been said yet."""
@@ -101,9 +103,14 @@ class Exposures:
             exposure.rest()
 
     def tell_anew(self, now: datetime) -> list[Effect]:
-        """Another forwarder, or none: what is not retrieved is said to the next one."""
+        """Another forwarder, or none: what is not retrieved is said to the next one. What one gave up, another one may
+        have; the same one, back again, has not."""
         effects: list[Effect] = []
+        another = self.forwarder is not None and self._told not in ("", self.forwarder.name)
+        self._told = self.forwarder.name if self.forwarder is not None else self._told
         for exposure in self.ours.values():
+            if another:
+                exposure.given_up.clear()
             exposure.forget(*TO_FORWARDER)
             effects += self._say(exposure, now)
         return effects
@@ -252,6 +259,7 @@ class Exposures:
             return effects
         if exposure.item is None:
             return effects + self._take(exposure, now)
+        exposure.given_up.clear()
         exposure.forget(*Step)
         exposure.release()
         return effects + self._say(exposure, now)
