@@ -32,6 +32,7 @@ class Assembler:
 
     def __init__(self, work: WorkDirectory, camera: Camera) -> None:
         self.work, self.camera = work, camera
+        work.tidy()
         self._headers: dict[str, Header] = {}
         self._lock = threading.Lock()
 

@@ -8,6 +8,7 @@ behind has no lock any more, and is removed by the next one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -85,6 +86,17 @@ class WorkDirectory:
 
     # the private area
 
+    def tidy(self) -> None:
+        """Remove what dead processes left in the making: another name of a file that was finished, or half of one."""
+        with contextlib.suppress(OSError):  # whoever writes here meets it again, and says so
+            self._sweep_all()
+
+    def _sweep_all(self) -> Directory:
+        making = self.tree.directory(MAKING, make_private)
+        for left in os.listdir(making.fd):
+            _sweep(making, os.fsencode(left))
+        return making
+
     def _own_area(self) -> Directory:
         with self._lock:
             if self._area is None or os.fstat(self._area.fd).st_nlink == 0:
@@ -92,9 +104,7 @@ class WorkDirectory:
             return self._area
 
     def _new_area(self) -> Directory:
-        making = self.tree.directory(MAKING, make_private)
-        for left in os.listdir(making.fd):
-            _sweep(making, os.fsencode(left))
+        making = self._sweep_all()
         for _ in range(3):
             name = secrets.token_hex(8).encode()
             os.mkdir(name, 0o700, dir_fd=making.fd)
