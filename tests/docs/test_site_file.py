@@ -42,6 +42,7 @@ HEADINGS = {
     ("image", "oods"): "`image.oods`",
     ("image", "oods", "expire"): "`image.oods.expire`",
     ("image", "forwarders"): "`image.forwarders`",
+    ("image", "forwarders", "host"): "`host`",
     ("image", "forwarders", "camera", "raw"): "`camera: raw`",
     ("image", "forwarders", "camera", "simulated"): "`camera: simulated`",
 }

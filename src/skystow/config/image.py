@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from skystow.config.base import Count, Flag, Name, Path, Section
+from skystow.config.host import Host
 from skystow.config.units import Fraction, Mode, Seconds, Size
+from skystow.model.remote import RemoteHost
 
 Detector = Annotated[str, StringConstraints(pattern=r"^R[0-9A-Z]{2}_S[0-9A-Z]{2}$")]
 InitialState = Literal["enabled", "standby", "last"]
@@ -82,17 +84,26 @@ CameraConfig = Annotated[RawCamera | SimulatedCamera, Field(discriminator="kind"
 
 
 class ForwarderConfig(Section):
-    """`send`: `link` where `work` is on staging's file system (written once), else `copy`."""
+    """`send`: `link` where `work` is on staging's file system (written once), `copy` to another one of this host,
+    `remote` by rsync over SSH to staging at `host`, with `streams` connections at the same time."""
 
     name: Name
     work: Path
     camera: CameraConfig
-    send: Literal["link", "copy"] = "link"
+    send: Literal["link", "copy", "remote"] = "link"
+    host: Host | None = None
+    streams: Annotated[Count, Field(le=64)] = 2
     threads: Annotated[Count, Field(le=64)] = 2
     initial_state: InitialState = "enabled"
     ack_timeout: Annotated[Seconds, Field(gt=0)] = 10.0
     header_timeout: Annotated[Seconds, Field(gt=0)] = 5.0
     header_size: Annotated[Size, Field(gt=0)] = 2**20
+
+    @model_validator(mode="after")
+    def _far(self) -> ForwarderConfig:
+        if (self.send == "remote") != (self.host is not None):
+            raise ValueError("send: remote needs a host:, and nothing else does")
+        return self
 
 
 class Image(Section):
@@ -117,7 +128,15 @@ class Image(Section):
             raise ValueError("each of the forwarders needs a name of its own")
         if len(set(self.detectors)) < len(self.detectors):
             raise ValueError("detectors names one twice")
+        if len({str(each.host.remote()) if each.host else "" for each in self.forwarders}) > 1:
+            raise ValueError("the forwarders must all send to the same host: they are told one location")
         return self
+
+    @property
+    def host(self) -> RemoteHost | None:
+        """Where forwarders see staging; None: on their own host."""
+        host = self.forwarders[0].host
+        return host.remote() if host else None
 
 
 IMAGE_SECTIONS: dict[tuple[str, ...], type[Section]] = {
@@ -129,6 +148,7 @@ IMAGE_SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("image", "oods"): Oods,
     ("image", "oods", "expire"): Expiry,
     ("image", "forwarders"): ForwarderConfig,
+    ("image", "forwarders", "host"): Host,
     ("image", "forwarders", "camera", "raw"): RawCamera,
     ("image", "forwarders", "camera", "simulated"): SimulatedCamera,
 }

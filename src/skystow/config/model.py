@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, ValidationInfo
 
 from skystow.config.base import (
     Count,
@@ -21,12 +21,11 @@ from skystow.config.base import (
     Template,
     from_here,
 )
+from skystow.config.host import Host
 from skystow.config.image import IMAGE_SECTIONS, Image
 from skystow.config.units import Fraction, Mode, Rate, Seconds, Size
-from skystow.errors import ConfigError
 from skystow.model.layout import ROW_FIELDS, Layout
 from skystow.model.patterns import TEMPORARY
-from skystow.model.remote import CIPHERS, RemoteHost
 from skystow.model.transfer import RetryPolicy
 
 
@@ -50,47 +49,6 @@ class Retirement(Section):
 
     after: Seconds
     keep: tuple[str, ...] = ()
-
-
-class Host(Section):
-    """A remote host and how ssh reaches it; `[user@]name` alone says the first two."""
-
-    name: str
-    user: str | None = None
-    port: Annotated[int, Field(strict=True, ge=1, le=65535)] | None = None
-    identity_file: Path | None = None
-    known_hosts: Path | None = None
-    config_file: Path | None = None
-    ciphers: Annotated[str, StringConstraints(pattern=r"^[\^+-]?[A-Za-z0-9@.,-]+$")] = CIPHERS
-    timeout: Annotated[Seconds, Field(ge=1)] = 60.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        user, at, name = value.rpartition("@")
-        return {"name": name, "user": user} if at else {"name": name}
-
-    @model_validator(mode="after")
-    def _lawful(self) -> Host:
-        try:
-            self.remote()
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-        return self
-
-    def remote(self) -> RemoteHost:
-        return RemoteHost(
-            self.name,
-            self.user,
-            self.port,
-            self.identity_file,
-            self.known_hosts,
-            self.config_file,
-            self.ciphers,
-            self.timeout,
-        )
 
 
 class Directory(Section):

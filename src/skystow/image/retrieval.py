@@ -228,11 +228,11 @@ class Retrieval:
 
     def _target(self, location: str) -> tuple[str, str]:
         """`[user@host:]/root/day/` as (directory, day). Raises `BadName` for what our configuration does not allow."""
-        host, _, path = ("", "", location) if location.startswith("/") else location.partition(":")
+        host, _, path = ("", "", location[1:]) if location.startswith("/") else location.partition(":/")
         allowed, root = self.settings.target_host, PurePosixPath(self.settings.target_root)
         if host != allowed and (not allowed or host.rpartition("@")[2] != allowed):
             raise BadName(f"{shown(location)} is not at {shown(allowed) or 'this host'}")
-        directory = PurePosixPath(path)
+        directory = PurePosixPath("/") / path
         if ".." in directory.parts or directory.parent != root or not _DAY.fullmatch(directory.name):
             raise BadName(f"{shown(location)} is no directory of a day in {root}")
         return str(directory), directory.name

@@ -185,7 +185,7 @@ def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] 
                 config=site,
                 notes={name: source.notes for name, source in swept.items()},
                 progress=progress,
-                imaging=Imaging(site.image, ledger, clock, policy, progress, tell, together=together, others=others),
+                imaging=Imaging(site.image, ledger, clock, policy, progress, ends, tell, together, others),
             )
         finally:
             for source in sources.values():

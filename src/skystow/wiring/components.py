@@ -36,6 +36,7 @@ from skystow.ports.talk import Conversation, Hand
 from skystow.service.hands import Joint, Skill
 from skystow.service.pump import Lane
 from skystow.service.talk import POLL, Bells, Talk
+from skystow.wiring.ends import Ends
 from skystow.wiring.image import (
     BACKBONE,
     FILES,
@@ -78,6 +79,7 @@ class Imaging:
     clock: Clock
     policy: RetryPolicy
     progress: Progress
+    ends: Ends
     tell: Callable[[Message], None]
     together: bool
     others: Mapping[str, str] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Imaging:
         from skystow.adapters.presence import Presences
 
         image, own = self.image, self.image.archiver
+        login, _, host = str(image.host or "").rpartition("@")
         settings = ArchiverSettings(
             name=image.name,
             short_name=image.short_name,
@@ -153,6 +156,8 @@ class Imaging:
             deadline=own.deadline,
             catch_up=own.catch_up,
             association_key=association(image),
+            login=login,
+            host=host,
             initial_state=own.initial_state,
         )
         board = Skill(Presences(self.ledger.board))
@@ -204,8 +209,8 @@ class Imaging:
         store = HardlinkStore(name, self.trees[name], {source: self.trees[source]}, options)
         return self._lane(source, store)
 
-    def _lane(self, source: str, store: Store) -> Lane:
-        return Lane(Route(source, store.name), store, Rules(self.policy, ALGORITHM), streams=1)
+    def _lane(self, source: str, store: Store, streams: int = 1) -> Lane:
+        return Lane(Route(source, store.name), store, Rules(self.policy, ALGORITHM), streams)
 
     def _forwarder(self, config: ForwarderConfig) -> Part:
         from skystow.adapters.assembly import Assembler, LocalDropper
@@ -216,6 +221,7 @@ class Imaging:
         image, tree, work = self.image, self.trees[config.name], WorkDirectory(config.work, place=config.name)
         settings = ForwarderSettings(
             target_root=os.fsdecode(self.trees[STAGING].root),
+            target_host=str(image.host or ""),
             locations=locations(image.detectors),
             detectors=image.detectors,
             name=config.name,
@@ -235,18 +241,21 @@ class Imaging:
             acts.DropLocal: Skill(partial(_drop_local, self.ledger, tree, LocalDropper(work, config.name))),
         }
         destinations = {config.name: (Destination(STAGING, owned=False),)}
-        lane = self._link_lane(config.name, STAGING) if config.send == "link" else self._copy_lane(config.name)
+        lane = self._link_lane(config.name, STAGING) if config.send == "link" else self._copy_lane(config)
         return Part(self._talk(Forwarder(settings), skills, destinations), [lane])
 
-    def _copy_lane(self, source: str) -> Lane:
+    def _copy_lane(self, config: ForwarderConfig) -> Lane:
+        """To another file system of this host, or to another host."""
         from skystow.adapters.options import StoreOptions
-        from skystow.adapters.posix import PosixStore
 
-        staging = self.image.staging
+        staging, host = self.image.staging, config.host.remote() if config.host else None
         options = StoreOptions(
             directory_mode=staging.directory_mode, min_free=staging.min_free, algorithm=ALGORITHM, file_mode=0o444
         )
-        return self._lane(source, PosixStore(STAGING, self.trees[STAGING], {source: self.trees[source]}, options))
+        tree = self.ends.tree(staging.root, place=STAGING, host=host) if host else self.trees[STAGING]
+        streams = config.streams if host else 1
+        store = self.ends.store(STAGING, tree, {config.name: self.trees[config.name]}, options, streams=streams)
+        return self._lane(config.name, store, streams)
 
     def _oods(self) -> Part:
         from skystow.adapters.fits import read_frame
