@@ -264,6 +264,7 @@ class Controller(Standing):
             ask = FileIngestRequest(camera, archiver, link.obsid, raft, sensor, name, self.settings.archiver_address)
             yield Say(self.settings.oods_address, ask)
         if self._whole(file):
+            self._done_adopting(file)  # a repeat of what was archived long ago is answered by its links
             yield Mark(link.obsid, Milestone.LINKED, detector(file))
             if file.announced is not None:
                 yield from self._ack(file, file.announced)
