@@ -28,6 +28,7 @@ from skystow.adapters.ledger import (
     SqlLedger,
     events,
     frames,
+    inquiry,
     intake,
     letters,
     mail,
@@ -303,10 +304,17 @@ class TestPlans:
         assert all("ix_transfers_queue (source=? AND destination=? AND state=?" in line for line in searched)
         assert not any("SCAN" in line or "TEMP B-TREE" in line for line in plan), plan
 
+    @pytest.mark.parametrize("name", ["NEWS", "LEFT", "OLDEST_OF"])
+    def test_a_tally_reads_no_more_than_there_is_news(self, ledger: SqlLedger, name: str) -> None:
+        plan = self.plan(ledger._database, getattr(inquiry, name))
+        assert (searched := [line for line in plan if "transfers" in line])
+        assert all("ix_transfers_queue (source=? AND destination=? AND state=?" in line for line in searched)
+
     def plan(self, database: Database, statement: sa.Executable) -> list[str]:
         assert isinstance(statement, sa.ClauseElement)
         compiled = statement.compile(dialect=database.engine.dialect)
         named = {**compiled.params, "whence": "camera", "whither": "archive", "now": 1, "most": 10}
+        named |= {"from": "camera", "to": "archive", "since": 1}
         names: list[str] = vars(compiled)["positiontup"]
         ordered = tuple(0 if isinstance(named[key], State) else named[key] for key in names)
         with database.reading() as connection:

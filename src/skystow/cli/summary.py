@@ -47,12 +47,12 @@ class Run:
     def __init__(self, house: House) -> None:
         self.house = house
         self.began = time.monotonic()
-        self.before = {count.route: count for count in house.ledger.counts()}
+        self.since = house.ledger.now()
 
     def numbers(self, counts: Iterable[Counts]) -> Numbers:
         seen = self.house.progress.seen
         first = [count for count in counts if count.route in self.house.primary]
-        archived = sum(self._gained(count)[0] for count in first)
+        archived = sum(count.done for count in first)
         failed = sum(count.waiting + count.blocked + count.retrying for count in first)
         quarantined = sum(count.quarantined for count in first)
         conflicts = sum(count.conflicts for count in first)
@@ -61,7 +61,7 @@ class Run:
         return Numbers(
             files=already + ours,
             # A row of a table does not say how large its file is: that is known once it is here.
-            bytes=max(seen.bytes, sum(self._gained(count)[1] for count in first)),
+            bytes=max(seen.bytes, sum(count.bytes for count in first)),
             archived=archived,
             already=already,
             skipped=sum(seen.skipped.values()) + seen.known[State.CANCELLED],
@@ -70,11 +70,6 @@ class Run:
             conflicts=conflicts,
             seconds=round(time.monotonic() - self.began, 3),
         )
-
-    def _gained(self, now: Counts) -> tuple[int, int]:
-        """Copies that a route gained in this run, and their bytes."""
-        before = self.before.get(now.route)
-        return (now.done - before.done, now.bytes - before.bytes) if before else (now.done, now.bytes)
 
     def _already(self, seen: Seen, ours: int) -> int:
         """Files that were archived before this run. The first whole sweep knows no others, but of a file that has to
@@ -85,13 +80,12 @@ class Run:
     def finish(self, ending: Ending, *, place: str, json: bool, quiet: bool = False, endless: bool = False) -> Exit:
         """Say what became of it all, and which exit code that is. `place` is what operator commands are given;
         to be stopped is the only end that an `endless` run has."""
-        counts = self.house.ledger.counts()
-        ours = {lane.route for lane in self.house.lanes}
-        counts = [count for count in counts if count.route in ours]
+        ours = {lane.route: None for lane in self.house.lanes}
+        counts = list(self.house.ledger.tally(list(ours), self.since))
         dead = [each for name in self.house.sources for each in self._dead(name)]
         numbers, code = self.numbers(counts), _code(ending, counts, dead=bool(dead))
         # Asked only where there is one: they are looked for among everything that was ever archived.
-        stuck = list(problems(self.house.ledger, ours)) if any(map(_open, counts)) else []
+        stuck = list(problems(self.house.ledger, set(ours))) if any(map(_open, counts)) else []
         if json:
             emit(self._document(numbers, counts, ending, stuck) | {"dead_letters": len(dead)})
         elif not quiet:
@@ -135,7 +129,7 @@ class Run:
         }
 
     def _text(self, numbers: Numbers, counts: list[Counts], ending: Ending, endless: bool) -> Iterator[str]:
-        moved = sum(self._gained(count)[1] for count in counts if count.route in self.house.primary)
+        moved = sum(count.bytes for count in counts if count.route in self.house.primary)
         rate = f" at {size(moved / numbers.seconds)}/s" if numbers.seconds > 0 and moved else ""
         parts = [
             f"{count:,} {what}"

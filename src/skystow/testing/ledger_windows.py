@@ -268,6 +268,27 @@ class Windows:
         desk.clock.advance(51)
         assert next(c.retrying for c in desk.ledger.counts() if c.route == STRAIGHT) == 0
 
+    def test_a_tally_tells_of_news_alone(self, desk: Desk) -> None:
+        routes = [STRAIGHT, Route("nobody", "nowhere")]
+        desk.admit("old")
+        desk.deliver(desk.claim())
+        desk.clock.advance(1)
+        since = desk.ledger.now()
+        assert desk.ledger.tally(routes, since) == []
+        desk.clock.advance(1)
+        for name in "abc":
+            desk.admit(name)
+        a, b, c = desk.claim()
+        desk.deliver([a])
+        desk.quarantine(b)
+        desk.ledger.settle({c: gone(Conflict("other content"))})
+        desk.admit("d")
+        (counts,) = desk.ledger.tally(routes, since)
+        assert (counts.route, counts.done, counts.bytes) == (STRAIGHT, 1, 10)
+        assert (counts.waiting, counts.quarantined, counts.conflicts, counts.cancelled) == (1, 1, 1, 0)
+        assert counts.oldest_waiting == desk.clock.now()
+        assert next(each.done for each in desk.ledger.counts() if each.route == STRAIGHT) == 2
+
     def test_the_oldest_that_waits(self, desk: Desk) -> None:
         start = desk.clock.now()
         desk.admit("a")

@@ -14,6 +14,7 @@ schema      the tables; `migrations` makes them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -24,6 +25,7 @@ from skystow.adapters.ledger.frames import SqlCatalogue
 from skystow.adapters.ledger.mail import EmbeddedBus
 from skystow.adapters.ledger.open import open_database, upgrade
 from skystow.adapters.ledger.talks import SqlTalks
+from skystow.adapters.ledger.values import moment
 from skystow.model.records import Arrival, DeadLetter, Health, Notice, Worker
 from skystow.model.transfer import (
     JOURNAL,
@@ -161,8 +163,9 @@ class SqlLedger:
     def audited(self, copy: Copy, step: Step, text: str) -> None:
         repair.audited(self._database, self._me, copy, step, text)
 
-    def retired(self, dossier: Dossier) -> None:
-        repair.retired(self._database, self._me, dossier)
+    def retired(self, *dossiers: Dossier) -> None:
+        if dossiers:
+            repair.retired(self._database, self._me, dossiers)
 
     def removed(self, copies: Sequence[Copy], reason: str) -> int:
         return repair.removed(self._database, self._me, copies, reason)
@@ -187,6 +190,13 @@ class SqlLedger:
 
     def counts(self) -> Sequence[Counts]:
         return inquiry.counts(self._database)
+
+    def now(self) -> datetime:
+        with self._database.reading() as connection:
+            return moment(self._database.now(connection))
+
+    def tally(self, routes: Sequence[Route], since: datetime) -> Sequence[Counts]:
+        return inquiry.tally(self._database, routes, since)
 
     def healths(self) -> Sequence[Health]:
         return places.healths(self._database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from skystow.adapters.ledger.values import (
     digest_of,
     lookup,
     maybe_moment,
+    micros,
     moment,
     path_of,
 )
@@ -112,6 +114,27 @@ _OLDEST = (
 )
 
 
+_OF = (_T.source == sa.bindparam("from"), _T.destination == sa.bindparam("to"))
+_LEFT = (State.WAITING, State.QUARANTINED, State.CANCELLED)
+LEFT = sa.select(
+    sa.func.count().label("others"),
+    _count(_waiting).label("waiting"),
+    _count(_blocked).label("blocked"),
+    _count(_retrying).label("retrying"),
+    _count(_T.state == State.QUARANTINED).label("quarantined"),
+    _count(_conflict).label("conflicts"),
+    _count(_T.state == State.CANCELLED).label("cancelled"),
+).where(*_OF, sa.or_(*(_T.state == state for state in _LEFT)))
+NEWS = sa.select(sa.func.count().label("done"), sa.func.coalesce(sa.func.sum(_T.size), 0).label("bytes")).where(
+    *_OF, _T.state == State.DONE, _T.wake_at >= sa.bindparam("since")
+)
+OLDEST_OF = (
+    sa.select(sa.func.min(arrivals.c.admitted_at))
+    .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
+    .where(*_OF, _waiting)
+)
+
+
 def find(database: Database, name: str | bytes) -> list[int]:
     """See `Ledger.find`."""
     raw = name if isinstance(name, bytes) else path_bytes(name)
@@ -157,21 +180,36 @@ def counts(database: Database) -> list[Counts]:
     with database.reading() as connection:
         rows = connection.execute(_COUNTS, {"now": database.now(connection)}).all()
         oldest = {(row.source, row.destination): row.at for row in connection.execute(_OLDEST)}
-    return [
-        Counts(
-            route=Route(row.source, row.destination),
-            waiting=int(row.waiting - row.blocked - row.retrying),
-            blocked=int(row.blocked),
-            retrying=int(row.retrying),
-            done=int(row.done),
-            quarantined=int(row.quarantined - row.conflicts),
-            conflicts=int(row.conflicts),
-            cancelled=int(row.cancelled),
-            bytes=int(row.bytes),
-            oldest_waiting=maybe_moment(oldest.get((row.source, row.destination))),
-        )
-        for row in rows
-    ]
+    return [_counted(row, row, oldest.get((row.source, row.destination))) for row in rows]
+
+
+def tally(database: Database, routes: Sequence[Route], since: datetime) -> list[Counts]:
+    """See `Ledger.tally`."""
+    found = []
+    with database.reading() as connection:
+        now = database.now(connection)
+        for route in routes:
+            which = {"from": route.source, "to": route.destination, "now": now, "since": micros(since)}
+            news, left = connection.execute(NEWS, which).one(), connection.execute(LEFT, which).one()
+            oldest = connection.execute(OLDEST_OF, which).scalar()
+            if news.done or left.others:
+                found.append(_counted(left, news, oldest, route))
+    return found
+
+
+def _counted(left: Any, done: Any, oldest: int | None, route: Route | None = None) -> Counts:
+    return Counts(
+        route=route or Route(left.source, left.destination),
+        waiting=int(left.waiting - left.blocked - left.retrying),
+        blocked=int(left.blocked),
+        retrying=int(left.retrying),
+        done=int(done.done),
+        quarantined=int(left.quarantined - left.conflicts),
+        conflicts=int(left.conflicts),
+        cancelled=int(left.cancelled),
+        bytes=int(done.bytes),
+        oldest_waiting=maybe_moment(oldest),
+    )
 
 
 def _dossiers(connection: sa.Connection, ids: Sequence[int], now: int, story: tuple[Event, ...]) -> list[Dossier]:

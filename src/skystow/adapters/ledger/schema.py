@@ -115,7 +115,8 @@ transfers = sa.Table(
     sa.Column("required", sa.Boolean, nullable=False),
     sa.Column("owned", sa.Boolean, nullable=False),
     sa.Column("state", StateCode, nullable=False),
-    # 0: claimable; with a token: end of the lease; without: when it is tried again; FOREVER: upstream is not done
+    # 0: claimable; with a token: end of the lease; without: when it is tried again; FOREVER: upstream is not done.
+    # DONE: since when (0: by a version that did not write it)
     sa.Column("wake_at", sa.BigInteger, nullable=False),
     sa.Column("abandoned", sa.Integer, nullable=False),
     sa.Column("neg_priority", sa.Integer, nullable=False),

@@ -56,7 +56,7 @@ def _settled(**values: Any) -> sa.Update:
 _REASON: dict[str, Any] = {"fault": sa.bindparam("code"), "error": sa.bindparam("said")}
 _DELIVERED = _settled(
     state=State.DONE,
-    wake_at=0,
+    wake_at=sa.bindparam("now"),  # so that the queue's index has what was done of late too
     algorithm=sa.bindparam("by"),
     hex=sa.bindparam("digits"),
     size=sa.bindparam("bytes"),
@@ -65,7 +65,7 @@ _DELIVERED = _settled(
 _AS_PROMISED = (
     sa.update(transfers)
     .where(among(_T.id, "ids"))
-    .values(_END | {"state": State.DONE, "wake_at": 0, "done_at": sa.bindparam("now")})
+    .values(_END | {"state": State.DONE, "wake_at": sa.bindparam("now"), "done_at": sa.bindparam("now")})
 )
 _RETRY = _settled(wake_at=sa.bindparam("due"), attempts=_T.attempts + 1, **_REASON)
 _QUARANTINED = _settled(state=State.QUARANTINED, wake_at=0, attempts=_T.attempts + 1, **_REASON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import assert_never
@@ -303,11 +304,12 @@ class MemoryLedger(ImageDoor):
                 self._step(transfer, Step.REMOVED, text=reason)
             return len(there)
 
-    def retired(self, dossier: Dossier) -> None:
+    def retired(self, *dossiers: Dossier) -> None:
         with self._lock:
-            row = self._rows.arrivals[dossier.id - 1]
-            row.retired_at = self._clock.now()
-            self._event(row, Step.RETIRED)
+            for dossier in dossiers:
+                row = self._rows.arrivals[dossier.id - 1]
+                row.retired_at = self._clock.now()
+                self._event(row, Step.RETIRED)
 
     # ── windows ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -347,6 +349,11 @@ class MemoryLedger(ImageDoor):
             )
             return [row.dossier(now, events=False) for row in islice(found, limit)]
 
+    def tally(self, routes: Sequence[Route], since: datetime) -> Sequence[Counts]:
+        with self._lock:
+            news = [t for t in self._rows.transfers if t.state is not State.DONE or (t.done_at or since) >= since]
+            return [count(r, those, self._now()) for r in routes if (those := [t for t in news if t.route == r])]
+
     def counts(self) -> Sequence[Counts]:
         with self._lock:
             routes = dict.fromkeys(t.route for t in self._rows.transfers)
@@ -357,8 +364,7 @@ class MemoryLedger(ImageDoor):
             return list(self._rows.healths.values())
 
     def places(self) -> Mapping[str, str]:
-        with self._lock:
-            return dict(self._rows.places)
+        return dict(self._rows.places)
 
     def close(self) -> None:
         """Nothing to close."""

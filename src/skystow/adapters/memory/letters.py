@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 from threading import RLock
 
@@ -17,6 +18,9 @@ class DeadLetters:
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._rows, self._lock = clock, Rows(), RLock()
+
+    def now(self) -> datetime:
+        return self._clock.now()
 
     def bury(self, dead: Sequence[DeadLetter]) -> int:
         with self._lock:
