@@ -20,6 +20,7 @@ class Standing:
     def __init__(self, name: str, *addresses: str, initial_state: str = "enabled") -> None:
         self.name, self.addresses, self.initial_state = name, addresses, initial_state
         self.state = Summary.STANDBY if initial_state == "standby" else Summary.ENABLED
+        self._new = True
 
     def hears(self, address: str) -> bool:
         return address in self.addresses and self.state is Summary.ENABLED
@@ -39,6 +40,12 @@ class Standing:
         return [Become(self.state), Reply()]
 
     def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:  # noqa: ARG002
-        """Only the state; who talks replays its steps after this."""
-        if self.initial_state == "last" and (last := kept.get(STATE)) in (Summary.DISABLED.name, Summary.STANDBY.name):
+        """Only the state, that of what was written down last; who talks replays its steps after this."""
+        new, self._new = self._new, False
+        if not new:
+            self.state = Summary.__members__.get(kept.get(STATE, ""), self.state)
+        elif self.initial_state == "last" and (last := kept.get(STATE)) in (
+            Summary.DISABLED.name,
+            Summary.STANDBY.name,
+        ):
             self.state = Summary[last]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from skystow.errors import PlaceFault, Stopped
+from skystow.errors import FileFault, OperatorFault, PlaceFault, Stopped
 from skystow.model.acts import Act
 from skystow.model.messages import Message
 from skystow.model.reports import Degraded
@@ -51,12 +51,14 @@ class Hands:
 
     def __init__(
         self,
+        name: str,
         skills: Mapping[type, Skill | Joint],
         *,
         report: Callable[[Sequence[Message]], None],
         away: Callable[[PlaceFault, float], Awaitable[None]],
         well: Callable[[str], Awaitable[None]],
     ) -> None:
+        self.name = name
         self.skills, self.report, self.away, self.well = skills, report, away, well
         self._tasks: set[asyncio.Task[None]] = set()
         self._pools: dict[type, ThreadPoolExecutor] = {}
@@ -106,7 +108,11 @@ class Hands:
         while not halt.is_set():
             try:
                 reports = await asyncio.get_running_loop().run_in_executor(self._pools[kind], do)
-            except PlaceFault as fault:
+            except (PlaceFault, FileFault, OperatorFault, OSError) as error:
+                # What a hand ought to have reported is seen and tried again, rather than that it ends everybody.
+                fault = (
+                    error if isinstance(error, PlaceFault) else PlaceFault(f"{kind.__name__}: {error}", place=self.name)
+                )
                 if not place:
                     self.report([Degraded(fault.place, away=True, reason=str(fault))])
                 place = fault.place

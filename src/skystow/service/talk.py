@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import TypeVar
 
@@ -108,13 +108,13 @@ class Talk:
         self.conversation, self.bus, self.talks, self.ledger = conversation, bus, talks, ledger
         self.clock, self.progress, self.bells = clock, progress, bells
         self.destinations, self.translate, self.tell = destinations, translate, tell
-        self.hands = Hands(skills, report=self._heard, away=self._report, well=self._report_well)
+        self.hands = Hands(conversation.name, skills, report=self._heard, away=self._report, well=self._report_well)
         self.poll = poll
         self.state = Summary.STANDBY
         self.error: tuple[int, str] = (0, "")
         self._inbox: deque[_Heard | _Command] = deque()
         self._command: _Command | None = None
-        self._open = False
+        self._open = self._begun = False
         self._rest = FIRST_REST
         self._lock = threading.Lock()
         self._halt = Halt()
@@ -129,9 +129,8 @@ class Talk:
     def command(self, verb: Verb) -> Summary:
         """Blocks until it is obeyed. Raises `Refused` with a sentence; then nothing has changed."""
         command = _Command(verb, Future())
-        if not self._open:
+        if not self._put(command, waits=True):
             raise Refused(f"{verb}: {self.conversation.name} does not run")
-        self._put(command)
         try:
             return command.done.result(OBEYED)
         except TimeoutError:
@@ -142,9 +141,8 @@ class Talk:
         self._wait(_Heard(messages, Future()))
 
     def _wait(self, heard: _Heard) -> None:
-        if not self._open or heard.done is None:
+        if heard.done is None or not self._put(heard, waits=True):
             raise PlaceFault(f"{self.conversation.name} does not run", place=self.conversation.name)
-        self._put(heard)
         try:
             heard.done.result(ANSWER)
         except TimeoutError:
@@ -153,10 +151,14 @@ class Talk:
     def _heard(self, reports: Sequence[Message]) -> None:
         self._put(_Heard(reports))
 
-    def _put(self, item: _Heard | _Command) -> None:
+    def _put(self, item: _Heard | _Command, *, waits: bool = False) -> bool:
+        """Whether it will be looked at. Under the lock of `_refuse`: nobody waits for an answer that never comes."""
         with self._lock:
+            if waits and not self._open:
+                return False
             self._inbox.append(item)
         self._halt.ring()
+        return True
 
     # ── the loop ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,6 +190,8 @@ class Talk:
                 await self._well()
             except PlaceFault as fault:
                 self._open = False
+                # Before we rest: what a hand says of a place now, it would never take back.
+                self.hands.drop()  # a conversation that is rebuilt asks again for what it is owed
                 self._refuse(fault)
                 await self._rest_after(fault)
                 continue
@@ -201,8 +205,11 @@ class Talk:
 
     def _rebuild(self) -> None:
         name = self.conversation.name
-        kept = self.talks.kept(name)
+        kept = dict(self.talks.kept(name))
+        if self._begun:
+            kept["state"] = self.state.name  # whatever was commanded and could not be written down did not happen
         self.conversation.restore(self.talks.steps(name), kept)
+        self._begun = True
         self.state = getattr(self.conversation, "state", Summary.ENABLED)
 
     async def _round(self, group: asyncio.TaskGroup) -> bool:
@@ -212,10 +219,7 @@ class Talk:
             self._inbox.clear()
         now, effects = self.clock.now(), list[Effect]()
         for delivery in deliveries:
-            try:
-                effects += self.conversation.hear(delivery.message, now)
-            except FileFault as fault:  # it cannot be used: written down, and never given again
-                effects.append(Bury(self._letter(delivery, fault)))
+            effects += self._told(delivery.message, now)
         try:
             for item in items:
                 effects += self._take(item)
@@ -227,12 +231,15 @@ class Talk:
                 if item.done is not None and not item.done.done():
                     item.done.set_exception(fault)
             raise
-        if deliveries:
-            await self._in_thread(self.bus.accept, deliveries)
+        self._tell(effects)
         for item in items:
             if isinstance(item, _Heard) and item.done is not None:
                 item.done.set_result(None)
-        self._follow(effects, group)
+        if deliveries:
+            await self._in_thread(self.bus.accept, deliveries)
+        for effect in effects:
+            if isinstance(effect, Do):
+                self.hands.take(effect.act, group, self._halt)
         return bool(deliveries or items)
 
     def _receive(self) -> list[Delivery]:
@@ -242,7 +249,7 @@ class Talk:
     def _take(self, item: _Heard | _Command) -> Iterable[Effect]:
         now = self.clock.now()
         if isinstance(item, _Heard):
-            return [effect for message in item.messages for effect in self.conversation.hear(message, now)]
+            return [effect for message in item.messages for effect in self._told(message, now)]
         if self._command is not None:
             item.done.set_exception(Refused(f"{item.verb}: {self._command.verb} is still under way"))
             return []
@@ -276,11 +283,10 @@ class Talk:
         if says or by_source:
             self.bells.ring()
 
-    def _follow(self, effects: Iterable[Effect], group: asyncio.TaskGroup) -> None:
+    def _tell(self, effects: Iterable[Effect]) -> None:
+        """What is written down is so, whether or not the bus can be told that we have its messages."""
         for effect in effects:
             match effect:
-                case Do(act):
-                    self.hands.take(act, group, self._halt)
                 case Tell(message):
                     self.tell(message)
                 case Become(state, number, report):
@@ -309,7 +315,6 @@ class Talk:
         await self._report(fault, self._rest)
         await self._halt.sleep(self._rest)
         self._rest = min(LONGEST_REST, self._rest * 2)
-        self.hands.drop()  # a conversation that is rebuilt asks again for what it is owed
 
     async def _well(self) -> None:
         if self._rest != FIRST_REST:
@@ -341,6 +346,12 @@ class Talk:
             if not done.done():
                 done.set_exception(fault)
 
-    def _letter(self, delivery: Delivery, fault: FileFault) -> DeadLetter:
-        kind, body = packed(delivery.message)
+    def _told(self, message: Message, now: datetime) -> list[Effect]:
+        try:
+            return self.conversation.hear(message, now)
+        except FileFault as fault:  # it cannot be used: written down, and never given again
+            return [Bury(self._letter(message, fault))]
+
+    def _letter(self, message: Message, fault: FileFault) -> DeadLetter:
+        kind, body = packed(message)
         return DeadLetter(self.conversation.name, f"{kind} {sorted(body.items())}".encode(), f"{kind}: {fault}")
