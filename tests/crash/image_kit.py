@@ -111,7 +111,9 @@ class NightField:
         for name, more in self.sections.items():
             image[name] = image.get(name, {}) | more
         control = str(self.root / "control")
-        self.site.write_text(json.dumps({"ledger": f"sqlite:///{self.root}/ledger.db", "control": control, "image": image}))
+        self.site.write_text(
+            json.dumps({"ledger": f"sqlite:///{self.root}/ledger.db", "control": control, "image": image})
+        )
 
     @contextmanager
     def ledger(self) -> Iterator[SqlLedger]:
@@ -473,7 +475,9 @@ def kill_each(nights: Nights, root: Path, blows: Iterable[Plan]) -> list[Plan]:
             assert seen == []
             made.assert_whole()
         except AssertionError as error:
-            raise AssertionError(f"killed {blow['when']} {blow['act']} #{blow['at']} in {made.root}: {error}") from error
+            raise AssertionError(
+                f"killed {blow['when']} {blow['act']} #{blow['at']} in {made.root}: {error}"
+            ) from error
     return missed
 
 

@@ -207,18 +207,19 @@ class Controller(Standing):
         if adopted.swept and file.announced is not None and file.adopted is None and not file.gone:
             return  # its message was not lost: whatever it was refused for, or is held for, holds
         self._done_adopting(file)
-        if file.adopted is not None and file.adopted.digest == adopted.digest:
-            if file.dropped:  # sent once more
-                file.dropped = False
-                yield Note(adopted)
-            return
-        file.adopted, file.links, file.refused, file.gone, file.dropped = adopted, {}, "", False, False
         path = PurePosixPath(adopted.path)
         looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
-        claimed = digest_of(adopted.digest)
-        yield Admit(
-            Arrival(self.settings.source, adopted.path.encode(), path, self.settings.source, path, looks, claimed)
-        )
+        source, claimed = self.settings.source, digest_of(adopted.digest)
+        admit = Admit(Arrival(source, adopted.path.encode(), path, source, path, looks, claimed))
+        if file.adopted is not None and file.adopted.digest == adopted.digest:
+            if file.dropped:  # sent once more; by another forwarder it is another file, which the spine must see
+                file.adopted, file.dropped, file.anew = adopted, False, True
+                yield from [admit, Note(adopted)]
+            return
+        # Admitted by a run that could not say so any more, it may have been linked before this was heard.
+        file.links = {to: link for to, link in file.links.items() if link.digest == adopted.digest}
+        file.adopted, file.refused, file.gone, file.dropped = adopted, "", False, False
+        yield admit
         yield Note(adopted)
         yield Mark(
             adopted.obsid, Milestone.ADOPTED, detector(file), text="its message was lost" if adopted.swept else ""
@@ -250,7 +251,11 @@ class Controller(Standing):
 
     def _linked(self, exposure: Exposure, link: HandedOff) -> Iterator[Effect]:
         file = self._file(exposure, link.path)
-        if link.destination in file.links or link.destination not in self.settings.links:
+        if link.destination in file.links:
+            if file.anew:  # stands there too, and may go now
+                self._done(DropStaged(link.obsid, link.path))
+            return
+        if link.destination not in self.settings.links:
             return
         if file.adopted is not None and file.adopted.digest != link.digest:
             return  # of what stood there before
@@ -345,8 +350,11 @@ class Controller(Standing):
         self._again.pop(act, None)
 
     def _done_adopting(self, file: File) -> None:
+        """Whoever announced it: two forwarders may have."""
         if file.announced is not None:
-            self._done(Adopt(file.announced))
+            for act in [*self._doing, *self._again]:
+                if isinstance(act, Adopt) and act.announced.filename == file.announced.filename:
+                    self._done(act)
 
     def _later(self, act: Act, now: datetime) -> None:
         _, wait = self._again.get(act, (now, FIRST_WAIT))

@@ -24,6 +24,8 @@ class File:
     gone: bool = False
     """Refused because nothing stood there: what comes later may be it."""
     dropped: bool = False
+    anew: bool = False
+    """Sent once more after it was dropped: it is linked, and dropped, anew."""
 
 
 @dataclass(slots=True)
