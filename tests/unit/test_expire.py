@@ -115,6 +115,10 @@ class TestAge:
             house.expire()
         assert house.listed() == ["a"]
 
+    def test_a_shelf_that_has_nothing_yet_may_be_empty(self, house: House) -> None:
+        house.tree.here = False
+        assert house.expire() == Pass()
+
 
 class TestWatermark:
     def test_oldest_first_and_no_more_than_needed(self, house: House) -> None:

@@ -7,7 +7,7 @@ others on this device stay.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -59,12 +59,13 @@ class Pass:
 def expire(shelf: Shelf, catalogue: Catalogue, ledger: Ledger, policy: Policy, *, stop: Stop) -> Pass:
     """One pass, oldest first. Raises `PlaceFault`."""
     done, after = Pass(), 0
-    shelf.tree.present()  # an empty mount point is no shelf from which all has gone
     for name, elsewhere in shelf.another_device.items():
         if name in policy.requires and not elsewhere:
             done.stopped = f"{name} is on the same device: what stands there is no second copy"
             return done
     while page := catalogue.expirable(older_than=policy.older_than, after=after, limit=PAGE):
+        if not after:
+            shelf.tree.present()  # an empty mount point is no shelf from which all has gone; a new one may be empty
         for number, frame in page:
             if stop.is_set() or (shelf.crowded is not None and not shelf.crowded()):
                 return done
@@ -90,11 +91,10 @@ def _one(
     stop: Stop,
 ) -> None:
     path = PurePosixPath(os.path.relpath(frame.path, shelf.root))
-    copies = list(_copies(ledger, path))
     try:
         found = shelf.tree.stat(path)
         if found is not None:
-            if against := _against(path, frame, found, shelf, copies, policy, stop):
+            if against := _against(path, frame, found, shelf, ledger, policy, stop):
                 done.keep(against)
                 return
             last = shelf.names(path) == 1
@@ -107,7 +107,7 @@ def _one(
         return
     # Removed first: a crash here leaves a name that is gone and not yet said to be, which the next pass says.
     reason = f"expired: ingested over {policy.older_than:.0f} s ago"
-    ledger.removed([copy for copy in copies if copy.route.destination == shelf.destination], reason)
+    ledger.removed([copy for copy in _copies(ledger, path) if copy.route.destination == shelf.destination], reason)
     catalogue.expired([number], reason)
 
 
@@ -122,7 +122,7 @@ def _against(
     frame: Frame,
     found: Fingerprint,
     shelf: Shelf,
-    copies: Sequence[Copy],
+    ledger: Ledger,
     policy: Policy,
     stop: Stop,
 ) -> str:
@@ -131,6 +131,7 @@ def _against(
         return "not what was ingested"
     if shelf.crowded is not None and shelf.names(path) > 1:
         return "with other names on this device"
+    copies = list(_copies(ledger, path)) if policy.requires else []
     for name in policy.requires:
         if not any(_stands(copy, name, path, frame, shelf.tree, stop) for copy in copies):
             return f"not proven at {name}"
