@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -78,6 +79,19 @@ def load_hook(name: str | None) -> Hook | None:
     return hook
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A file that may be registered. `already`: it was, before."""
+
+    request: FileIngestRequest
+    path: PurePosixPath
+    frame: Frame
+    already: bool
+
+    def ingested(self) -> Ingested:
+        return Ingested(self.request.obsid, self.request.filename, self.frame.raft, self.frame.sensor, self.already)
+
+
 class Shelf:
     """Ingests files below `tree`. `read` is given a descriptor and raises `Unreadable`; `bad` is the directory for
     what cannot be used, on the same file system."""
@@ -96,8 +110,22 @@ class Shelf:
         self.read, self.hook = read, hook
 
     def ingest(self, act: Act, *, stop: Stop) -> Sequence[Message]:
-        assert isinstance(act, Ingest)  # noqa: S101 - wiring gives each hand its own acts
-        request = act.request
+        return self.ingest_all([act], stop=stop)
+
+    def ingest_all(self, asked: Sequence[Act], *, stop: Stop) -> Sequence[Message]:
+        """A `Crew`: what is fit is registered in one transaction."""
+        reports: list[Message] = []
+        fit: list[_Fit] = []
+        for act in asked:
+            assert isinstance(act, Ingest)  # noqa: S101 - wiring gives each hand its own acts
+            found = self._examine(act.request, stop)
+            if isinstance(found, _Fit):
+                fit.append(found)
+            else:
+                reports.append(found)
+        return [*reports, *self._register(fit)]
+
+    def _examine(self, request: FileIngestRequest, stop: Stop) -> _Fit | IngestFailed:
         path: PurePosixPath | None = None
         try:
             path = self._below(request.filename)
@@ -105,16 +133,26 @@ class Shelf:
             already = bool(self.catalogue.find(path=frame.path, limit=1))
             if not already:
                 self._hooked(frame)  # first: what is registered has been through it (a crash may call it twice)
-            self.catalogue.register([frame])
-        except Missing as missing:
-            put_aside = self._put_aside_before(path) if path is not None else None
-            code, reason, moved = put_aside or (NOT_INGESTED, str(missing), "")
-            return [self._failed(request, code, reason, moved)]
         except FileFault as fault:
-            code = BAD_METADATA if isinstance(fault, Unreadable) else NOT_INGESTED
-            moved, unmoved = self._put_aside(path, code, str(fault)) if path is not None else ("", "")
-            return [self._failed(request, code, f"{fault}{unmoved}", moved)]
-        return [Ingested(request.obsid, request.filename, frame.raft, frame.sensor, already)]
+            return self._unfit(request, path, fault)
+        return _Fit(request, path, frame, already)
+
+    def _register(self, fit: Sequence[_Fit]) -> list[Message]:
+        try:
+            self.catalogue.register([each.frame for each in fit])
+        except Conflict as conflict:
+            if len(fit) > 1:  # one of them is to blame, and nothing was registered
+                return [report for each in fit for report in self._register([each])]
+            return [self._unfit(each.request, each.path, conflict) for each in fit]
+        return [each.ingested() for each in fit]
+
+    def _unfit(self, request: FileIngestRequest, path: PurePosixPath | None, fault: FileFault) -> IngestFailed:
+        if isinstance(fault, Missing):
+            put_aside = self._put_aside_before(path) if path is not None else None
+            return self._failed(request, *(put_aside or (NOT_INGESTED, str(fault), "")))
+        code = BAD_METADATA if isinstance(fault, Unreadable) else NOT_INGESTED
+        moved, unmoved = self._put_aside(path, code, str(fault)) if path is not None else ("", "")
+        return self._failed(request, code, f"{fault}{unmoved}", moved)
 
     def _below(self, filename: str) -> PurePosixPath:
         root, path = PurePosixPath(path_text(self.tree.root)), PurePosixPath(filename)

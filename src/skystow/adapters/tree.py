@@ -12,7 +12,7 @@ import os
 import resource
 import stat as stat_bits
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -118,6 +118,10 @@ class LocalTree:
             os.close(fd)
 
     def remove(self, path: PurePosixPath, expected: Fingerprint) -> None:
+        self.unlink(path, expected)
+        self.sync([path])
+
+    def unlink(self, path: PurePosixPath, expected: Fingerprint) -> None:
         parent, name = held(path)
         if self.look(path) is None:
             raise Missing(f"{shown(path)}: no such file")
@@ -127,9 +131,18 @@ class LocalTree:
             if not stat_bits.S_ISREG(found.st_mode) or not fingerprint(found).untouched(expected):
                 raise Changed(f"{shown(path)}: changed since it was looked at, not removed")
             os.unlink(name, dir_fd=directory.fd)
-            os.fsync(directory.fd)
         except OSError as error:
             raise blame(error, Side.PUBLISH, shown(path), place=self.place) from error
+
+    def sync(self, paths: Sequence[PurePosixPath]) -> None:
+        for parent in {held(path)[0] for path in paths}:
+            try:
+                directory = self.directory(parent)
+                os.fsync(directory.fd)
+            except (FileNotFoundError, NotADirectoryError):
+                self._open_root()  # gone with its disk is not the same as gone
+            except OSError as error:
+                raise blame(error, Side.PUBLISH, f"syncing {self}", place=self.place) from error
 
     # for stores and sources
 

@@ -10,7 +10,7 @@ from skystow.errors import FileFault
 from skystow.model.layout import file_type
 from skystow.model.records import Digest, Fingerprint, path_bytes
 from skystow.model.transfer import State
-from skystow.ports import Dossier, Ledger, Source, Stop, Tree
+from skystow.ports import Dossier, Ledger, Passage, Source, Stop, Tree
 
 PAGE = 500
 
@@ -112,26 +112,41 @@ def _differs(tree: Tree, path: PurePosixPath, expected: Digest | None, stop: Sto
     return "" if found == expected else f"reads {found}, archived as {expected}"
 
 
-def release(ledger: Ledger, source: str, tree: Tree, origin: PurePosixPath, *, stop: Stop) -> bool:
-    """Remove the name that a file came by, where every required copy of it is DONE; whether nothing is owed any more.
+def release(ledger: Ledger, source: str, tree: Passage, *origins: PurePosixPath, stop: Stop) -> list[PurePosixPath]:
+    """Remove the names that files came by, where every required copy is DONE; returns those of which nothing is owed
+    any more. One sync and one transaction for all of them.
 
     For places of our own that files only pass through: what was proven when it was copied, or linked by its very
     inode, is not read a second time; what came under that name once more is. A file that was replaced since is
-    another one, and stays. Raises `PlaceFault`; and `FileFault` where it cannot be looked at or removed now.
+    another one, and stays. Raises `PlaceFault`; and, when the others are done, the first `FileFault` of one that
+    cannot be looked at or removed now.
     """
+    gone: dict[PurePosixPath, Dossier] = {}
+    faults: list[FileFault] = []
+    for origin in origins:
+        dossier = _latest(ledger, source, origin)
+        if dossier is None or any(copy.required and copy.state is not State.DONE for copy in dossier.copies):
+            continue
+        try:
+            now = tree.stat(origin)
+            if now is not None and _is_what_went(dossier, now, tree, stop):
+                tree.unlink(origin, now)
+            gone[origin] = dossier
+        except FileFault as fault:
+            faults.append(fault)
+    tree.sync(list(gone))  # all of them: an earlier run may have ended between the two
+    ledger.retired(*(dossier for dossier in gone.values() if dossier.retired_at is None))
+    if faults:
+        raise faults[0]
+    return list(gone)
+
+
+def _latest(ledger: Ledger, source: str, origin: PurePosixPath) -> Dossier | None:
     for number in ledger.find(path_bytes(origin)):
         dossier = ledger.dossier(number)
-        if dossier is None or dossier.source != source or dossier.origin != origin:
-            continue
-        if any(copy.required and copy.state is not State.DONE for copy in dossier.copies):
-            return False
-        now = tree.stat(origin)
-        if now is not None and _is_what_went(dossier, now, tree, stop):
-            tree.remove(origin, now)
-        if dossier.retired_at is None:
-            ledger.retired(dossier)
-        return True
-    return False
+        if dossier is not None and (dossier.source, dossier.origin) == (source, origin):
+            return dossier
+    return None
 
 
 def _is_what_went(dossier: Dossier, now: Fingerprint, tree: Tree, stop: Stop) -> bool:

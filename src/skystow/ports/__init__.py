@@ -74,6 +74,16 @@ class Tree(Protocol):
         Called by `skystow.engine.retire` and by nobody else."""
 
 
+class Passage(Tree, Protocol):
+    """A tree of our own that files pass through, many at a time. Called as `remove` is, by `skystow.engine.retire`."""
+
+    def unlink(self, path: PurePosixPath, expected: Fingerprint) -> None:
+        """`remove`, which is durable only after `sync`."""
+
+    def sync(self, paths: Sequence[PurePosixPath]) -> None:
+        """The directories of these; one that is not there is left out. Raises `PlaceFault`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """Bytes that landed in a claim's own staging area, or (`adopted`) that stand under the final name already.

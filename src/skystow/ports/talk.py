@@ -152,6 +152,6 @@ class Hand(Protocol):
 
 class Crew(Protocol):
     """Does several acts of one kind at once, as a `Hand` does one; reports what came of each, in any order. Where it
-    raises `PlaceFault`, all of them are done again later."""
+    raises `PlaceFault`, each of them is done again later, alone."""
 
     def __call__(self, acts: Sequence[Act], *, stop: Stop) -> Sequence[Message]: ...

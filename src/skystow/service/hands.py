@@ -82,29 +82,30 @@ class Hands:
     def take(self, act: Act, group: asyncio.TaskGroup, halt: Halt) -> None:
         kind, skill = type(act), self.skills[type(act)]
         if isinstance(skill, Skill):
-            self._start(self._do(kind, [act], halt), group)
+            self._start(self._do(kind, [act], halt, group), group)
             return
         self._gathered.setdefault(kind, deque()).append(act)
         if self._crews.get(kind, 0) < skill.threads:
             self._crews[kind] = self._crews.get(kind, 0) + 1
-            self._start(self._work_off(kind, halt), group)
+            self._start(self._work_off(kind, halt, group), group)
 
     def _start(self, work: Coroutine[None, None, None], group: asyncio.TaskGroup) -> None:
         task = group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work_off(self, kind: type, halt: Halt) -> None:
+    async def _work_off(self, kind: type, halt: Halt, group: asyncio.TaskGroup) -> None:
         gathered, crews = self._gathered[kind], self._crews  # those that `drop` has not let go of
         try:
             while gathered and not halt.is_set():
                 acts = [gathered.popleft() for _ in range(min(TOGETHER, len(gathered)))]
-                await self._do(kind, acts, halt)
+                await self._do(kind, acts, halt, group)
         finally:
             crews[kind] -= 1
 
-    async def _do(self, kind: type, acts: Sequence[Act], halt: Halt) -> None:
-        rest, place, do = FIRST_REST, "", partial(self.skills[kind].do, acts, halt)
+    async def _do(self, kind: type, acts: Sequence[Act], halt: Halt, group: asyncio.TaskGroup, place: str = "") -> None:
+        """`place`: one that was away when they were tried before."""
+        rest, do = FIRST_REST, partial(self.skills[kind].do, acts, halt)
         while not halt.is_set():
             try:
                 reports = await asyncio.get_running_loop().run_in_executor(self._pools[kind], do)
@@ -118,6 +119,10 @@ class Hands:
                 place = fault.place
                 await self.away(fault, rest)
                 await halt.sleep(rest)
+                if len(acts) > 1:  # each alone: one that stays bad does not hold the others, nor the crew
+                    for act in acts:
+                        self._start(self._do(kind, [act], halt, group, place), group)
+                    return
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             except Stopped:

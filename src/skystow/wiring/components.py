@@ -30,7 +30,7 @@ from skystow.model.messages import Message, named_by
 from skystow.model.records import Notice, shown
 from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFailed, PassEnded
 from skystow.model.transfer import Destination, RetryPolicy, Route, Step
-from skystow.ports import Clock, Ledger, Stop, Store, Tree
+from skystow.ports import Clock, Ledger, Passage, Stop, Store
 from skystow.ports.image import Camera
 from skystow.ports.talk import Conversation, Hand
 from skystow.service.hands import Joint, Skill
@@ -191,7 +191,7 @@ class Imaging:
         skills: dict[type, Skill | Joint] = {
             acts.MakeDay: Skill(landing.make_day),
             acts.Adopt: Skill(landing.adopt, threads=2),
-            acts.DropStaged: Skill(partial(_release, self.ledger, STAGING, staging)),
+            acts.DropStaged: Joint(partial(_release, self.ledger, STAGING, staging)),
             acts.SweepStaging: Skill(landing.sweep),
             acts.WriteManifest: Skill(manifests.write),
         }
@@ -238,7 +238,7 @@ class Imaging:
             acts.Look: board,
             acts.FetchHeader: Skill(fetcher, threads=2),
             acts.Assemble: Skill(Assembler(work, self.cameras(config, image)), threads=config.threads),
-            acts.DropLocal: Skill(partial(_drop_local, self.ledger, tree, LocalDropper(work, config.name))),
+            acts.DropLocal: Joint(partial(_drop_local, self.ledger, tree, LocalDropper(work, config.name))),
         }
         destinations = {config.name: (Destination(STAGING, owned=False),)}
         lane = self._link_lane(config.name, STAGING) if config.send == "link" else self._copy_lane(config)
@@ -272,7 +272,7 @@ class Imaging:
         os.makedirs(config.bad_files, mode=0o755, exist_ok=True)
         bad = LocalTree(config.bad_files, place="bad files")
         shelf = Shelf(tree, bad, self.ledger.catalogue, self.ledger, read=read_frame, hook=load_hook(config.hook))
-        skills: dict[type, Skill | Joint] = {acts.Ingest: Skill(partial(_ingest, shelf, self.ledger, tree), threads=2)}
+        skills: dict[type, Skill | Joint] = {acts.Ingest: Joint(partial(_ingest, shelf, self.ledger, tree), threads=2)}
         if config.expire:
             skills[acts.Expire] = Skill(partial(self._expire, config.expire, tree))
         return Part(self._talk(Oods(settings), skills, {}))
@@ -306,29 +306,27 @@ def _session(clock: Clock) -> str:
     return clock.now().astimezone(UTC).replace(tzinfo=None).isoformat(sep="_", timespec="microseconds")
 
 
-def _release(
-    ledger: Ledger,
-    source: str,
-    tree: Tree,
-    act: acts.Act,
-    *,
-    stop: Stop,
-) -> Sequence[Message]:
-    """The only hand that removes what a file came by: the engine decides."""
-    assert isinstance(act, acts.DropStaged | acts.DropLocal)  # noqa: S101
+def _release(ledger: Ledger, source: str, tree: Passage, drops: Sequence[acts.Act], *, stop: Stop) -> list[Message]:
+    """The only crew that removes what files came by: the engine decides."""
+    paths = {PurePosixPath(each.path): each for each in drops if isinstance(each, acts.DropStaged | acts.DropLocal)}
     try:
-        gone = release(ledger, source, tree, PurePosixPath(act.path), stop=stop)
+        gone = release(ledger, source, tree, *paths, stop=stop)
     except FileFault as fault:
         raise PlaceFault(str(fault), place=source) from fault  # it may go later: again, and seen until then
-    return [Dropped(act.obsid, act.path)] if gone else []
+    return [Dropped(paths[path].obsid, paths[path].path) for path in gone]
 
 
-def _drop_local(ledger: Ledger, tree: LocalTree, dropper: Hand, act: acts.Act, *, stop: Stop) -> Sequence[Message]:
+def _drop_local(
+    ledger: Ledger, tree: LocalTree, dropper: Hand, drops: Sequence[acts.Act], *, stop: Stop
+) -> Sequence[Message]:
     """A finished file goes as everything does that came by somewhere; a header, which was not admitted, by its hand."""
-    assert isinstance(act, acts.DropLocal)  # noqa: S101
-    if act.digest and (gone := _release(ledger, tree.place, tree, act, stop=stop)):
-        return gone
-    return dropper(act, stop=stop)
+    files = [each for each in drops if isinstance(each, acts.DropLocal) and each.digest]
+    reports = _release(ledger, tree.place, tree, files, stop=stop)
+    gone = {each.path for each in reports if isinstance(each, Dropped)}
+    for each in drops:
+        if isinstance(each, acts.DropLocal) and each.path not in gone:
+            reports += dropper(each, stop=stop)
+    return reports
 
 
 def _inspect(fd: int, obsid: str, detector: str) -> None:
@@ -339,17 +337,22 @@ def _inspect(fd: int, obsid: str, detector: str) -> None:
         raise Unreadable(f"its headers say {shown(said.obsid)} {shown(said.detector)}, its name {obsid} {detector}")
 
 
-def _ingest(shelf: Shelf, ledger: Ledger, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:
+def _ingest(
+    shelf: Shelf, ledger: Ledger, tree: LocalTree, asked: Sequence[acts.Act], *, stop: Stop
+) -> Sequence[Message]:
     """A bad file that was put aside goes from where readers look, by the engine's hand."""
-    reports = shelf.ingest(act, stop=stop)
-    for each in reports:
-        if isinstance(each, IngestFailed) and each.moved_to:
-            path = PurePosixPath(each.filename).relative_to(os.fsdecode(tree.root))
-            try:
-                discard(ledger, OODS, tree, path, each.reason)
-            except FileFault as fault:
-                return [replace(each, reason=f"{each.reason}; it still stands in the OODS: {fault}")]
-    return reports
+    reports = shelf.ingest_all(asked, stop=stop)
+    return [
+        _removed(ledger, tree, each) if isinstance(each, IngestFailed) and each.moved_to else each for each in reports
+    ]
+
+
+def _removed(ledger: Ledger, tree: LocalTree, bad: IngestFailed) -> IngestFailed:
+    try:
+        discard(ledger, OODS, tree, PurePosixPath(bad.filename).relative_to(os.fsdecode(tree.root)), bad.reason)
+    except FileFault as fault:
+        return replace(bad, reason=f"{bad.reason}; it still stands in the OODS: {fault}")
+    return bad
 
 
 def _translated(filename: Callable[[Notice], str], notice: Notice) -> Message | None:

@@ -117,9 +117,9 @@ def removed(database: Database, worker_id: int, copies: Sequence[Copy], reason: 
 
 
 @whole
-def retired(database: Database, worker_id: int, dossier: Dossier) -> None:
+def retired(database: Database, worker_id: int, dossiers: Sequence[Dossier]) -> None:
     """See `Ledger.retired`."""
     with database.writing() as connection:
         log = Log(database, connection, worker_id)
-        connection.execute(_RETIRED, {"arrival": dossier.id, "now": log.at})
-        log.arrivals(Step.RETIRED, [dossier.id])
+        connection.execute(_RETIRED, [{"arrival": dossier.id, "now": log.at} for dossier in dossiers])
+        log.arrivals(Step.RETIRED, [dossier.id for dossier in dossiers])
