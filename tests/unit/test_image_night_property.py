@@ -75,6 +75,7 @@ from skystow.model.reports import (
     Ingested,
     ManifestWritten,
     NoForwarder,
+    NotDropped,
     PassEnded,
     Presence,
 )
@@ -335,7 +336,7 @@ class World:
             case Adopt(announced):
                 return self.adopted(announced.obsid, announced.filename, announced.raft, announced.sensor)
             case DropStaged(obsid, path):
-                return [Dropped(obsid, path)] if self.release("staging", path) else []
+                return [Dropped(obsid, path) if self.release("staging", path) else NotDropped(obsid, path)]
             case WriteManifest(obsid, directory, files):
                 self.manifests.setdefault(f"{directory}/{obsid}", dict(files))
                 return [ManifestWritten(obsid, f"{directory}/{obsid}.sha256")]
@@ -360,7 +361,7 @@ class World:
 
     def adopted(self, obsid: str, filename: str, raft: str, sensor: str, *, swept: bool = False) -> list[Message]:
         path = filename.removeprefix("/staging/")
-        latest = (self.ledger.get(("staging", path)) or [None])[-1]
+        latest = next(reversed(self.ledger.get(("staging", path), [])), None)
         links: list[Message] = []
         if latest is not None and all(latest.done.values()):
             links = [HandedOff(obsid, path, to, digest_of(path), 100) for to in latest.done]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from skystow.image.staged import Exposure, File, ccd, day_of, detector, differs, letter, obsid_of
+from skystow.image.staged import Exposure, File, ccd, day_of, detector, differs, file_of, letter, obsid_of
 from skystow.image.standing import Standing
 from skystow.model.acts import (
     Act,
@@ -57,6 +57,7 @@ from skystow.model.reports import (
     HandedOff,
     HandoffFailed,
     ManifestWritten,
+    NotDropped,
     PassEnded,
 )
 
@@ -101,8 +102,8 @@ class Controller(Standing):
     def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
         super().restore(steps, kept)
         self._forget()
-        for at, message in steps:
-            self.hear(message, at)
+        for at, message in steps:  # without closing: links that stood when a file came once more are no step again
+            self._take(message, at)
         self._doing.clear()
         self._again.clear()
 
@@ -118,12 +119,16 @@ class Controller(Standing):
             return list(self._found(message))
         if not message.key:
             return []
+        exposure, effects = self._take(message, now)
+        effects += [Do(act) for act in self._owed(message.key, exposure, now)]
+        return self._closed(message, exposure, effects)
+
+    def _take(self, message: Message, now: datetime) -> tuple[Exposure, list[Effect]]:
         exposure = self._exposures.setdefault(lawful_obsid(message.key), Exposure())
         effects = list(self._heard(exposure, message, now))
         if any(isinstance(effect, Note) for effect in effects):
             exposure.touched, exposure.last = now, message
-        effects += [Do(act) for act in self._owed(message.key, exposure, now)]
-        return self._closed(message, exposure, effects)
+        return exposure, effects
 
     def _heard(self, exposure: Exposure, message: Message, now: datetime) -> Iterator[Effect]:
         match message:
@@ -146,14 +151,16 @@ class Controller(Standing):
             case HandoffFailed(obsid, path, destination, reason):
                 yield Note(message)
                 text = f"no link to {path} at {destination}: {reason}"
-                yield Mark(obsid, Milestone.FAULT, detector(self._file(exposure, path)), number=1, text=text)
-                yield self._failure(obsid, self._file(exposure, path), path, text)
+                yield Mark(obsid, Milestone.FAULT, detector(file_of(exposure, path)), number=1, text=text)
+                yield self._failure(obsid, file_of(exposure, path), path, text)
             case Dropped(_, path):
-                file = self._file(exposure, path)
+                file = file_of(exposure, path)
                 if not file.dropped:
                     file.dropped = True
                     self._done(DropStaged(message.obsid, path))
                     yield Note(message)
+            case NotDropped(obsid, path):
+                self._later(DropStaged(obsid, path), now)
             case ManifestWritten(obsid, _, problem) if not exposure.manifest:
                 exposure.manifest = True
                 yield Note(message)
@@ -213,8 +220,9 @@ class Controller(Standing):
         admit = Admit(Arrival(source, adopted.path.encode(), path, source, path, looks, claimed))
         if file.adopted is not None and file.adopted.digest == adopted.digest:
             if file.dropped:  # sent once more; by another forwarder it is another file, which the spine must see
-                file.adopted, file.dropped, file.anew = adopted, False, True
-                yield from [admit, Note(adopted)]
+                file.adopted, file.dropped = adopted, False
+                yield admit
+                yield Note(adopted)
             return
         # Admitted by a run that could not say so any more, it may have been linked before this was heard.
         file.links = {to: link for to, link in file.links.items() if link.digest == adopted.digest}
@@ -250,12 +258,8 @@ class Controller(Standing):
             yield Mark(left.obsid, Milestone.FAULT, number=1, text=left.reason)
 
     def _linked(self, exposure: Exposure, link: HandedOff) -> Iterator[Effect]:
-        file = self._file(exposure, link.path)
-        if link.destination in file.links:
-            if file.anew:  # stands there too, and may go now
-                self._done(DropStaged(link.obsid, link.path))
-            return
-        if link.destination not in self.settings.links:
+        file = file_of(exposure, link.path)
+        if link.destination in file.links or link.destination not in self.settings.links:
             return
         if file.adopted is not None and file.adopted.digest != link.digest:
             return  # of what stood there before
@@ -291,15 +295,6 @@ class Controller(Standing):
         raft, sensor = ccd(file)
         said = ImageInOODS(self.settings.camera, self.settings.archiver, obsid, raft, sensor, name, 1, reason[:250])
         return Say(self.settings.archiver_address, said)
-
-    def _file(self, exposure: Exposure, path: str) -> File:
-        for file in exposure.files.values():
-            if file.adopted is not None and file.adopted.path == path:
-                return file
-        for name, file in exposure.files.items():  # adopted by a run that ended before it could say so
-            if PurePosixPath(name).parts[-2:] == PurePosixPath(path).parts[-2:]:
-                return file
-        return exposure.files.setdefault(path, File())
 
     # ── what is owed ────────────────────────────────────────────────────────────────────────────────────────────
 

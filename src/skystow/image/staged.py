@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 
 from skystow.model.acts import Act, Adopt
 from skystow.model.messages import FileTransferCompleted, Message, NewArchiveItem, day_and_number
@@ -24,8 +25,6 @@ class File:
     gone: bool = False
     """Refused because nothing stood there: what comes later may be it."""
     dropped: bool = False
-    anew: bool = False
-    """Sent once more after it was dropped: it is linked, and dropped, anew."""
 
 
 @dataclass(slots=True)
@@ -39,6 +38,17 @@ class Exposure:
     manifest: bool = False
     touched: datetime | None = None
     last: Message | None = None
+
+
+def file_of(exposure: Exposure, path: str) -> File:
+    """That which is `path` in staging, a new one where there is none."""
+    for file in exposure.files.values():
+        if file.adopted is not None and file.adopted.path == path:
+            return file
+    for name, file in exposure.files.items():  # adopted by a run that ended before it could say so
+        if PurePosixPath(name).parts[-2:] == PurePosixPath(path).parts[-2:]:
+            return file
+    return exposure.files.setdefault(path, File())
 
 
 def differs(adopted: Adopted, said: FileTransferCompleted) -> str:

@@ -123,6 +123,14 @@ class Dropped(_ReportOfObsid):
 
 
 @dataclass(frozen=True, slots=True)
+class NotDropped(_ReportOfObsid):
+    """A staged name stays for now: what came under it once more is not linked yet."""
+
+    obsid: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderFetched(_ReportOfObsid):
     """`path`: where it was put, absolute."""
 

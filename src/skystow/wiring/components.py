@@ -28,7 +28,7 @@ from skystow.image.standing import Standing
 from skystow.model import acts
 from skystow.model.messages import Message, named_by
 from skystow.model.records import Notice, shown
-from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFailed, PassEnded
+from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFailed, NotDropped, PassEnded
 from skystow.model.transfer import Destination, RetryPolicy, Route, Step
 from skystow.ports import Clock, Ledger, Passage, Stop, Store
 from skystow.ports.image import Camera
@@ -313,7 +313,9 @@ def _release(ledger: Ledger, source: str, tree: Passage, drops: Sequence[acts.Ac
         gone = release(ledger, source, tree, *paths, stop=stop)
     except FileFault as fault:
         raise PlaceFault(str(fault), place=source) from fault  # it may go later: again, and seen until then
-    return [Dropped(paths[path].obsid, paths[path].path) for path in gone]
+    left = [each for path, each in paths.items() if path not in gone and isinstance(each, acts.DropStaged)]
+    dropped = [Dropped(paths[path].obsid, paths[path].path) for path in gone]
+    return [*dropped, *(NotDropped(each.obsid, each.path) for each in left)]
 
 
 def _drop_local(
