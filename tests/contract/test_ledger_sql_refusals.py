@@ -51,6 +51,15 @@ class TestRefusals:
         with closing(opened(path)) as again, pytest.raises(LedgerUnusable, match="damaged"):
             again.counts()
 
+    def test_one_that_was_removed_while_we_were_at_work(self, path: Path) -> None:
+        with closing(opened(path)) as ledger:
+            ledger.admit([arrival("a")], ONE)
+            for each in path.parent.glob(f"{path.name}*"):
+                each.unlink()
+            ledger._database.engine.dispose()  # the next connection is a new one, as that of another thread would be
+            with pytest.raises(LedgerUnusable, match="not the one that we opened"):
+                ledger.counts()
+
     def test_a_database_of_another_program(self, path: Path) -> None:
         raw(path, "CREATE TABLE songs (title TEXT)")
         before = path.read_bytes()

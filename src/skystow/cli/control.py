@@ -12,7 +12,7 @@ from skystow.errors import BadName, ConfigError
 from skystow.model.lifecycle import Verb
 from skystow.model.messages import lawful_obsid
 from skystow.service.control import CATCH_UP, STATE, ask
-from skystow.wiring.image import component_names, control_directory
+from skystow.wiring.image import component_names, control_directory, open_talks
 
 VERBS = (*(str(verb) for verb in Verb), STATE)
 
@@ -29,6 +29,12 @@ def catch_up(site: str, obsids: Sequence[str], *, json: bool) -> Exit:
         named = [lawful_obsid(obsid) for obsid in obsids]
     except BadName as error:
         raise ConfigError(str(error)) from error
+    with open_talks(site) as talks:
+        strange = [obsid for obsid in named if not talks.lines(obsid=obsid)]
+    if strange:
+        raise ConfigError(
+            f"nothing was ever heard of {', '.join(strange)}", remedy="skystow exposures lists those that are known"
+        )
     answer = ask(control_directory(site, load(site)), "archiver", {"verb": CATCH_UP, "obsids": named})
     return _told(answer, json=json)
 

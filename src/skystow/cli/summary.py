@@ -142,6 +142,10 @@ class Run:
             )
             if count
         ]
+        if not self.house.primary:  # files of the image door alone
+            yield f"Ran for {span(numbers.seconds)}; skystow exposures tells what became of the images."
+            yield from [f"not well: {of_place(health)}" for health in self.house.progress.resting]
+            return
         nothing = "Nothing new" if ending is Ending.FINISHED else "Nothing archived"
         start = f"{files(numbers.archived)} archived ({size(moved)}{rate})" if numbers.archived else nothing
         yield f"{start} in {span(numbers.seconds)}" + ("; " if parts else "") + ", ".join(parts) + "."

@@ -133,6 +133,9 @@ def blame(error: BaseException, path: bytes) -> SkystowError | None:
     if code == sqlite3.SQLITE_CORRUPT:
         remedy = "put back a copy, or move it away: a new ledger finds what is archived and proves it again"
         return LedgerUnusable(f"{where} is damaged ({error})", remedy=remedy)
+    if "no such table" in str(error):  # removed while we were at work: SQLite makes a new one, with nothing in it
+        remedy = "put it back, or a copy; else stop: a new ledger finds what is archived and proves it again"
+        return LedgerUnusable(f"{where} is not the one that we opened any more ({error})", remedy=remedy)
     return None
 
 
