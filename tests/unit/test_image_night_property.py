@@ -55,7 +55,6 @@ from skystow.model.messages import (
     ImageRetrieval,
     LargeFileObjectAvailable,
     Message,
-    ReadoutEnded,
     StartIntegration,
     file_name,
     raft_and_sensor,
@@ -491,10 +490,9 @@ class World:
         """Files that should be gone by now."""
         found = [*self.places["staging"]]
         for name in ("f1", "f2"):
-            steps = [step for _, step in self.components[name].store.steps()]
-            # It waits for the end of a readout that another was told of, and forgets it after days.
-            waits = {step.key for step in steps} - {step.key for step in steps if isinstance(step, ReadoutEnded)}
-            headers = {each for each in self.headers[name] if PurePosixPath(each).stem not in waits}
+            # Who waits for the end of a readout that another was told of forgets the exposure after days.
+            open_ = {step.key for _, step in self.components[name].store.steps()}
+            headers = {each for each in self.headers[name] if PurePosixPath(each).stem not in open_}
             found += [*self.places[name], *headers] if self.lives(name) else []
         return found
 

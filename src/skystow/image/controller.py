@@ -211,7 +211,8 @@ class Controller(Standing):
 
     def _adopted(self, exposure: Exposure, adopted: Adopted) -> Iterator[Effect]:
         file = exposure.files.setdefault(adopted.filename, File())
-        if adopted.swept and file.announced is not None and file.adopted is None and not file.gone:
+        waits = file.announced is not None and file.adopted is None and not self._whole(file)
+        if adopted.swept and waits and not file.gone:
             return  # its message was not lost: whatever it was refused for, or is held for, holds
         self._done_adopting(file)
         path = PurePosixPath(adopted.path)
