@@ -1,7 +1,8 @@
 """The whole image archiver in one process, which a saboteur kills at a durable act; then once more; then compared.
 
-    python -m tests.crash.image_kit      reads jobs from stdin, one JSON object a line: `root`, `url` (where headers
-                                         are), `plan`, `out`; answers each with how its process ended
+    python -m tests.crash.image_kit      reads jobs from stdin, one JSON object a line: `root` and other fields of
+                                         `made`, `url` (where headers are), `plan`, `out`; answers each with the
+                                         number of its process, then with how that ended
 
 An exposure is announced while the Archiver is ENABLED. What the Archiver has taken from the bus is in the diary and is
 never said again, in no later run: it must be remembered.
@@ -31,7 +32,7 @@ from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import SqlLedger, open_ledger
 from skystow.adapters.process import this_worker
 from skystow.config import load
-from skystow.errors import Refused
+from skystow.errors import Refused, SkystowError
 from skystow.image.night import night
 from skystow.model.acts import Say
 from skystow.model.lifecycle import Verb
@@ -65,15 +66,16 @@ Plan = dict[str, Any]
 
 @dataclass
 class NightField:
-    """A site of one forwarder below `root`, and what is to be in it when the night is over."""
+    """A site of one forwarder below `root`, and what is to be in it when the night is over. `home`: where its ledger
+    is, and what we write ourselves; `works`: where its forwarder works (None: below `root`)."""
 
     root: Path
     obsids: Sequence[str] = OBSIDS
     detectors: Sequence[str] = DETECTORS
     shape: tuple[int, int] = SHAPE
     send: str = "link"
-    sections: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Additions to the sections of `image:`."""
+    home: Path | None = None
+    works: Path | None = None
 
     def __post_init__(self) -> None:
         self.truth = Truth(self.obsids, self.detectors, self.shape)
@@ -88,11 +90,19 @@ class NightField:
 
     @property
     def work(self) -> Path:
-        return self.root / "work"
+        return self.works or self.root / "work"
+
+    @property
+    def own(self) -> Path:
+        return self.home or self.root
 
     @property
     def site(self) -> Path:
-        return self.root / "site.yaml"
+        return self.own / "site.yaml"
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.own}/ledger.db"
 
     def forwarder(self, name: str = "f99", work: Path | None = None) -> dict[str, Any]:
         camera = {"kind": "simulated", "width": self.shape[0], "height": self.shape[1]}
@@ -108,16 +118,12 @@ class NightField:
             "oods": {"root": str(self.trees["oods"]), "bad_files": str(self.root / "bad")},
             "forwarders": list(forwarders) or [self.forwarder()],
         }
-        for name, more in self.sections.items():
-            image[name] = image.get(name, {}) | more
-        control = str(self.root / "control")
-        self.site.write_text(
-            json.dumps({"ledger": f"sqlite:///{self.root}/ledger.db", "control": control, "image": image})
-        )
+        control = str(self.own / "control")
+        self.site.write_text(json.dumps({"ledger": self.url, "control": control, "image": image}))
 
     @contextmanager
     def ledger(self) -> Iterator[SqlLedger]:
-        opened = open_ledger(f"sqlite:///{self.root}/ledger.db", worker=this_worker(), clock=SystemClock())
+        opened = open_ledger(self.url, worker=this_worker(), clock=SystemClock())
         with closing(opened):
             yield opened
 
@@ -233,7 +239,7 @@ class Camera:
 
     def __init__(self, made: NightField, url: str, bus: Bus, ring: Callable[[], None]) -> None:
         self.made, self.url, self.bus, self.ring = made, url, bus, ring
-        self.diary = Diary(made.root / "diary")
+        self.diary = Diary(made.own / "diary")
         self.due = time.monotonic() + LIMIT
 
     def command(self, talk: Talk, board: Scoreboard) -> None:
@@ -289,7 +295,7 @@ def archived(made: NightField, ledger: SqlLedger) -> bool:
 
 def archive(made: NightField, url: str) -> None:
     """One process's part of the night: until all is archived. Raises `TimeoutError`."""
-    site, halt, failed = load(str(made.site)), Halt(), list[BaseException]()
+    site, halt, failed = load(str(made.site)), Halt(), list[Exception]()
     with build(site) as house:
         components = house.components(component_names(site))
         ledger, imaging, talk = house.ledger, house.imaging, components["archiver"].talk
@@ -303,7 +309,7 @@ def archive(made: NightField, url: str) -> None:
                 camera.command(talk, ledger.board)
                 camera.observe()
                 camera.wait_until(lambda: archived(made, ledger), "all is archived")
-            except BaseException as error:
+            except (SkystowError, OSError) as error:
                 failed.append(error)
                 failed.append(TimeoutError(shown(house, made)))
             finally:
@@ -311,10 +317,10 @@ def archive(made: NightField, url: str) -> None:
 
         driver = threading.Thread(target=drive)
         driver.start()
-        asyncio.run(run_together(components, halt, str(made.root / "control")))
+        asyncio.run(run_together(components, halt, str(made.own / "control")))
         driver.join()
     if failed:
-        raise BaseExceptionGroup("the night did not end", failed)
+        raise ExceptionGroup("the night did not end", failed)
 
 
 def shown(house: House, made: NightField) -> str:
@@ -409,8 +415,9 @@ def become(job: dict[str, Any]) -> None:
     out = os.open(job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for number in (1, 2):
         os.dup2(out, number)
-    made = NightField(Path(job["root"]))
-    saboteur = NightSaboteur(made.root, job["plan"])
+    paths = {name: Path(job[name]) for name in ("root", "home", "works") if job[name]}
+    made = NightField(**paths, send=job["send"])
+    saboteur = NightSaboteur(made.own, job["plan"])
     saboteur.install()
     try:
         archive(made, job["url"])
@@ -428,10 +435,17 @@ class Nights:
 
     def run(self, made: NightField, plan: Plan) -> int:
         """How it ended: 0, or -9. Anything else is raised with what it said."""
+        return self.ended(self.started(made, plan))
+
+    def started(self, made: NightField, plan: Plan) -> int:
+        """The number of its process."""
         assert self.process.stdin is not None
-        job = {"root": str(made.root), "url": self.url, "plan": plan, "out": str(self.out)}
+        job = {"url": self.url, "plan": plan, "out": str(self.out), "send": made.send}
+        job |= {name: str(path) if path else "" for name, path in _paths(made).items()}
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
-        child = self._answer()
+        return self._answer()
+
+    def ended(self, child: int) -> int:
         try:
             ended = self._answer()
         except TimeoutError:
@@ -449,6 +463,10 @@ class Nights:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+
+def _paths(made: NightField) -> dict[str, Path | None]:
+    return {"root": made.root, "home": made.home, "works": made.works}
 
 
 def acts_of(nights: Nights, made: NightField) -> list[str]:

@@ -1,4 +1,4 @@
-"""The image archiver, all components in one process, killed before and after its durable acts in the midst of a night."""
+"""The image archiver, all components in one process, killed before and after its durable acts in a night."""
 
 from __future__ import annotations
 
