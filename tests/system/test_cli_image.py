@@ -11,6 +11,7 @@ from skystow.cli.exits import Exit
 from skystow.config import load
 from skystow.model.acts import Mark, Milestone
 from skystow.wiring import build
+from skystow.wiring.image import control_directory
 from tests.system.cli_kit import Bench
 
 KNOWN, STRANGE = "CC_O_20210304_000001", "CC_O_20210304_000002"
@@ -42,3 +43,12 @@ def test_what_is_known_needs_somebody_to_do_it(bench: Bench) -> None:
     done = bench.run("catch-up", "site.json", KNOWN)
     assert done.returncode == Exit.UNFINISHED
     assert "archiver cannot be reached" in done.stderr
+
+
+def test_who_is_commanded_is_found_whatever_the_environment_says(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = load(str(bench.here / "site.json")).model_copy(update={"control": None})
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    service = control_directory("site.json", site)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(bench.here))
+    monkeypatch.setenv("TMPDIR", str(bench.here))
+    assert control_directory("site.json", site) == service

@@ -21,7 +21,7 @@ from skystow.image.standing import Standing
 from skystow.model.acts import Act, Admit, Beat, Do, Effect, Note, Say
 from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import EndReadout, HealthCheckAck, Message, StartIntegration
-from skystow.model.records import Arrival, Fingerprint, Notice, Worker
+from skystow.model.records import Arrival, Fingerprint, Health, Notice, Worker
 from skystow.model.reports import Degraded, Dropped
 from skystow.model.transfer import Destination, RetryPolicy, State
 from skystow.ports import Stop
@@ -349,6 +349,9 @@ class TestControl:
                 "number": 0,
                 "report": "",
             }
+            house.progress.report(Health("ledger", False, NOW, "the ledger is away"))
+            assert ask(str(place), "echo", {"verb": "state"})["degraded"] == ["the ledger is away"]
+            house.progress.report(Health("ledger", True, NOW))
             refused = ask(str(place), "echo", {"verb": "exit"})
             assert "exit is not lawful in DISABLED" in refused["refused"]
             assert "not a command" in ask(str(place), "echo", {"verb": "explode"})["refused"]

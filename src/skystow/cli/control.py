@@ -48,7 +48,8 @@ def _told(answer: dict[str, Any], *, json: bool) -> Exit:
         say(f"{answer['component']} refuses: {refused}{number}. It is {answer['state']}.")
     else:
         report = f": {answer['number']} {answer['report']}" if answer.get("number") else ""
-        say(f"{answer['component']} is {answer['state']}{report}.")
+        degraded = f", DEGRADED: {'; '.join(answer['degraded'])}" if answer.get("degraded") else ""
+        say(f"{answer['component']} is {answer['state']}{report}{degraded}.")
     if not refused:
         return Exit.WELL
     return Exit.UNFINISHED if answer.get("number") else Exit.USAGE  # not now, or not lawful

@@ -1,7 +1,7 @@
 """Commands from this host: a socket of its own for each component, mode 0600, one line of JSON each way.
 
 {"verb": "start"}            → {"state": "DISABLED"} or {"state": "STANDBY", "refused": "…", "number": 5701}
-{"verb": "state"}            → {"state": "ENABLED", "number": 0, "report": ""}
+{"verb": "state"}            → {"state": "ENABLED", "number": 0, "report": ""}, where it is so with "degraded": ["…"]
 {"verb": "catch-up", "obsids": ["CC_O_20210304_000001"]}
 """
 
@@ -26,6 +26,9 @@ from skystow.model.reports import CatchUp
 from skystow.service.talk import Talk
 
 STATE, CATCH_UP = "state", "catch-up"
+CONNECTIONS = ("ledger", "bus", "scoreboard")
+"""While one of these is away a component is degraded: its state is kept, nobody's silence is judged."""
+
 LONGEST = 2**20
 TIMEOUT = 150.0
 GRACE = 2.0
@@ -136,7 +139,9 @@ async def _answer(talk: Talk, line: bytes) -> dict[str, Any]:
 
 def _state(talk: Talk) -> dict[str, Any]:
     number, report = talk.error
-    return {"component": talk.conversation.name, "state": talk.state.name, "number": number, "report": report}
+    said = {"component": talk.conversation.name, "state": talk.state.name, "number": number, "report": report}
+    away = [each.reason for each in talk.progress.resting if each.place in CONNECTIONS]
+    return said | ({"degraded": away} if away else {})
 
 
 def ask(directory: str, component: str, question: dict[str, Any]) -> dict[str, Any]:
