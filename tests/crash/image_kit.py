@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -44,6 +44,7 @@ from skystow.service.host import run_together
 from skystow.service.talk import Talk
 from skystow.simulate.comcam import ADDRESS, ComCam, HeaderService
 from skystow.simulate.proof import Truth, files, image_faults
+from skystow.testing.mischief import Mischief
 from skystow.testing.nursery import warm_up
 from skystow.testing.saboteur import Saboteur
 from skystow.wiring import House, build
@@ -76,6 +77,8 @@ class NightField:
     send: str = "link"
     home: Path | None = None
     works: Path | None = None
+    hurried: bool = False
+    """What is not acknowledged is said again after a second."""
 
     def __post_init__(self) -> None:
         self.truth = Truth(self.obsids, self.detectors, self.shape)
@@ -106,7 +109,8 @@ class NightField:
 
     def forwarder(self, name: str = "f99", work: Path | None = None) -> dict[str, Any]:
         camera = {"kind": "simulated", "width": self.shape[0], "height": self.shape[1]}
-        return {"name": name, "work": str(work or self.work), "camera": camera, "send": self.send}
+        hurried = {"ack_timeout": 1.0} if self.hurried else {}
+        return {"name": name, "work": str(work or self.work), "camera": camera, "send": self.send, **hurried}
 
     def write(self, forwarders: Sequence[dict[str, Any]] = ()) -> None:
         """The site file."""
@@ -116,6 +120,7 @@ class NightField:
             "staging": {"root": str(self.staging), "min_free": 0},
             "backbone": {"root": str(self.trees["backbone"])},
             "oods": {"root": str(self.trees["oods"]), "bad_files": str(self.root / "bad")},
+            "archiver": {"ack_timeout": 1.0} if self.hurried else {},
             "forwarders": list(forwarders) or [self.forwarder()],
         }
         control = str(self.own / "control")
@@ -143,7 +148,7 @@ class NightField:
     def _assert_said(self, ledger: SqlLedger) -> None:
         told = night(20210304, ledger.talks.lines(day_obs=20210304)).exposures
         assert [each.obsid for each in told if each.complete] == list(self.obsids)
-        assert [fault for each in told for fault in each.faults if "acknowledged" not in fault.text] == []
+        assert [fault for each in told for fault in each.faults if "acknowledged" not in fault[2]] == []
         frames = [frame for _, frame in ledger.catalogue.find(day_obs=20210304)]
         assert sorted(str(frame.path) for frame in frames) == sorted(
             str(self.trees["oods"] / path) for path in self.truth.images()
@@ -293,8 +298,9 @@ def archived(made: NightField, ledger: SqlLedger) -> bool:
     return all(not ledger.talks.steps(name) for name in COMPONENTS)
 
 
-def archive(made: NightField, url: str) -> None:
-    """One process's part of the night: until all is archived. Raises `TimeoutError`."""
+def archive(made: NightField, url: str, mischief: int | None = None) -> None:
+    """One process's part of the night: until all is archived. `mischief`: a seed; the bus is not to be relied upon.
+    Raises what went wrong."""
     site, halt, failed = load(str(made.site)), Halt(), list[Exception]()
     with build(site) as house:
         components = house.components(component_names(site))
@@ -303,6 +309,11 @@ def archive(made: NightField, url: str) -> None:
         assert imaging is not None
         assert talk is not None
         camera = Camera(made, url, ledger.bus, imaging.bells.ring)
+        if mischief is not None:
+            bus = Mischief(ledger.bus, mischief)
+            for each in components.values():
+                assert each.talk is not None
+                each.talk.bus = bus
 
         def drive() -> None:
             try:
@@ -415,12 +426,12 @@ def become(job: dict[str, Any]) -> None:
     out = os.open(job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for number in (1, 2):
         os.dup2(out, number)
-    paths = {name: Path(job[name]) for name in ("root", "home", "works") if job[name]}
-    made = NightField(**paths, send=job["send"])
+    home, works = (Path(job[name]) if job[name] else None for name in ("home", "works"))
+    made = NightField(Path(job["root"]), send=job["send"], home=home, works=works)
     saboteur = NightSaboteur(made.own, job["plan"])
     saboteur.install()
     try:
-        archive(made, job["url"])
+        archive(made, job["url"], job["plan"].get("mischief"))
     finally:
         saboteur.write_count()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from skystow.model.acts import Say
+from skystow.model.messages import HealthCheck, ImageRetrieval, Message
 from skystow.simulate.comcam import ComCam, HeaderService
-from tests.crash.image_kit import DETECTORS, SHAPE, NightField, Nights, Plan, acts_of, kill_each
+from skystow.testing.mischief import Mischief
+from tests.crash.image_kit import DETECTORS, SHAPE, NightField, Nights, Plan, acts_of, kill_each, watched
 
 PARTS = 4
 MANY_PARTS = 32
@@ -90,6 +94,38 @@ def test_killed_at_every_kind_of_housekeeping(tmp_path: Path, nights: Nights, ac
         if n % PARTS == part
     ]
     assert len(kill_each(nights, tmp_path, blows)) <= 1
+
+
+def test_mischief_is_done(tmp_path: Path) -> None:
+    made = NightField(tmp_path)
+    sent: list[Message] = [HealthCheck(f"{n}", "", "") for n in range(100)]
+    sent += [ImageRetrieval(f"{n}", "", "", "", 0, "") for n in range(100)]
+    with made.ledger() as ledger:
+        bus, got = Mischief(ledger.bus, 1, late=0.05), list[Message]()
+        bus.publish([Say("x", message) for message in sent])
+        while ledger.bus.receive("x", limit=1):
+            got += [each.message for each in (found := bus.receive("x", limit=500))]
+            bus.accept(found)
+    counts = Counter(got)
+    lost = [message for message in sent if message not in counts]
+    assert 5 < len(lost) < 40
+    assert all(isinstance(message, HealthCheck) for message in lost)
+    assert set(counts.values()) == {1, 2}
+    assert list(counts) != [message for message in sent if message in counts], "out of order"
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", range(3))
+def test_messages_are_lost_doubled_late_and_out_of_order(tmp_path: Path, nights: Nights, seed: int) -> None:
+    """Those of the real components; and the process is killed in the midst of it."""
+    made = NightField(tmp_path / "night", hurried=True)
+    made.write()
+    with watched(made) as seen:
+        kill = {"act": "commit accept", "at": 20 + 10 * seed, "when": "before"}
+        assert nights.run(made, {"mischief": seed, "kill": kill}) == -signal.SIGKILL
+        assert nights.run(made, {"mischief": seed + 100}) == 0
+    assert seen == []
+    made.assert_whole()
 
 
 @pytest.mark.long

@@ -50,9 +50,6 @@ from skystow.model.acts import (
 from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import (
     EndReadout,
-    FileIngestRequest,
-    ImageInOODS,
-    ImageRetrieval,
     LargeFileObjectAvailable,
     Message,
     StartIntegration,
@@ -79,6 +76,7 @@ from skystow.model.reports import (
     Presence,
 )
 from skystow.ports.talk import Conversation
+from skystow.testing.mischief import NEVER_LOST
 
 T0 = datetime(2026, 3, 4, 2, 0, tzinfo=UTC)
 DETECTORS = ("R22_S00", "R22_S01")
@@ -89,8 +87,6 @@ NOISY = 150.0
 
 SWEEP_AFTER = 600.0
 LIMIT = 5000.0
-NEVER_LOST = (ImageRetrieval, FileIngestRequest, ImageInOODS, StartIntegration, EndReadout, LargeFileObjectAvailable)
-"""The bus is durable for these: nobody says them again."""
 
 FAILED, BEFORE, AFTER = "commit failed", "killed before the commit", "killed after the commit"
 Talking = archiver.Archiver | controller.Controller | forwarder.Forwarder | oods.Oods
