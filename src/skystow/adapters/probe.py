@@ -106,6 +106,7 @@ def _probe_directory(tree: LocalTree) -> Iterator[Directory]:
     name = b"probe-" + secrets.token_hex(8).encode()
     root = tree.directory(b"")
     with ExitStack() as undo:
+        undo.callback(tree.forget)  # also where the probe fails: what is kept is gone by then
         with suppress(FileExistsError):
             os.mkdir(_HOME, 0o755, dir_fd=root.fd)
             undo.callback(_rmdir, _HOME, root)
@@ -113,7 +114,6 @@ def _probe_directory(tree: LocalTree) -> Iterator[Directory]:
         os.mkdir(name, 0o700, dir_fd=home.fd)
         undo.callback(_rmdir, name, home)
         yield tree.directory(_HOME + b"/" + name)
-        tree.forget()
 
 
 def _rmdir(name: bytes, above: Directory) -> None:

@@ -14,6 +14,7 @@ from skystow.model.records import shown
 from skystow.ports import Finding, Source, Store, Tree
 from skystow.service.halt import Halt
 from skystow.wiring import ArchiveOptions, House, build, survey
+from skystow.wiring.doctor import control_finding
 
 EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
 """This program is younger: a clock that says less is wrong."""
@@ -25,7 +26,7 @@ def check(halt: Halt, site: str, *, json: bool) -> Exit:
     try:
         with build(config) as house:
             findings.append(Finding("ledger", ok=True, text="opened, its schema is ours"))
-            for finding in _findings(house, halt):
+            for finding in _findings(house, site, halt):
                 findings.append(finding)
     except (OperatorFault, PlaceFault) as fault:
         findings.append(_failed("ledger", fault))
@@ -63,12 +64,14 @@ def _tell(findings: Sequence[Finding], *, json: bool) -> Exit:
     return Exit.WELL if well else Exit.USAGE
 
 
-def _findings(house: House, halt: Halt) -> Iterator[Finding]:
+def _findings(house: House, site: str, halt: Halt) -> Iterator[Finding]:
     yield _clock()
     for name, source in house.sources.items():
         yield _looked(name, source, halt, house.notes.get(name, ()))
     for doctor in house.doctors:
         yield from doctor()
+    if house.config is not None and house.config.image is not None:
+        yield from control_finding(site, house.config)
     trees: dict[str, Tree] = {**house.origins, **house.destinations}
     for lane in house.lanes:
         yield from _lane(str(lane.route), lane.store, trees[lane.route.source])

@@ -33,6 +33,7 @@ from skystow.service.status import Progress
 from skystow.service.talk import Talk
 from skystow.wiring import image, ledgers, pysmurf
 from skystow.wiring.components import Imaging
+from skystow.wiring.doctor import image_doctors
 from skystow.wiring.ends import (
     REMOTE_BATCH,
     Ends,
@@ -181,7 +182,7 @@ def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] 
                 lanes=lanes,
                 policies={e.name: Policy(e.retire.after, frozenset(e.retire.keep)) for e in site.sources if e.retire},
                 announcers={**journal, **tables.announcers},
-                doctors=tables.doctors,
+                doctors=[*tables.doctors, *image_doctors(site, ledger)],
                 config=site,
                 notes={name: source.notes for name, source in swept.items()},
                 progress=progress,
