@@ -104,7 +104,8 @@ def test_mischief_is_done(tmp_path: Path) -> None:
         bus, got = Mischief(ledger.bus, 1, late=0.05), list[Message]()
         bus.publish([Say("x", message) for message in sent])
         while ledger.bus.receive("x", limit=1):
-            got += [each.message for each in (found := bus.receive("x", limit=500))]
+            found = bus.receive("x", limit=500)
+            got += [each.message for each in found]
             bus.accept(found)
     counts = Counter(got)
     lost = [message for message in sent if message not in counts]
