@@ -84,9 +84,9 @@ class Staging:
 
     def linked(self, adopted: Adopted) -> None:
         """As the spine would have it: both links are made, and the ledger knows."""
-        path, looks = PurePosixPath(adopted.path), Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
-        digest = digest_of(adopted.digest)
-        self.ledger.admit([Arrival("staging", adopted.path.encode(), path, "staging", path, looks, digest)], LINKS)
+        admitted = arrival(adopted)
+        looks, digest = admitted.fingerprint, digest_of(adopted.digest)
+        self.ledger.admit([admitted], LINKS)
         for each in LINKS:
             (work,) = self.ledger.claim(Route("staging", each.name), files=9, size=2**40, seconds=60)
             assert self.ledger.settle({work: Delivered(Receipt(digest, adopted.size, looks))}) == {work}
@@ -99,6 +99,11 @@ class Staging:
             dossier = self.ledger.dossier(number)
             assert dossier is not None
             self.ledger.retired(dossier)
+
+
+def arrival(adopted: Adopted) -> Arrival:
+    path, looks = PurePosixPath(adopted.path), Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
+    return Arrival("staging", adopted.path.encode(), path, "staging", path, looks, digest_of(adopted.digest))
 
 
 def sha256(content: bytes) -> str:

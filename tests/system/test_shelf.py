@@ -91,6 +91,24 @@ class TestIngest:
         assert oods.ingest() == Ingested(OBSID, str(path), "22", "00", already=True)
         assert len(oods.frames()) == 1
 
+    def test_many_at_once_and_only_the_bad_one_is_left_out(self, oods: Oods) -> None:
+        good, known, other = oods.put(), f"{OBSID}-R22S01.fits", f"{OTHER}-R22S00.fits"
+        oods.put(known, frame("R22_S01"))
+        oods.ingest(f"{oods.root}/{DAY}/{known}", sensor="01")
+        oods.put(known, frame("R22_S01").replace(b"GAIN", b"GAIM"))  # other bytes under a name that is registered
+        third = oods.put(other, frame(obsid=OTHER))
+        asked = [(OBSID, good, "00"), (OBSID, oods.root / DAY / known, "01"), (OTHER, third, "00")]
+        reports = oods.shelf.ingest_all(
+            [Ingest(FileIngestRequest("COMCAM", "CC", o, "22", s, str(f), "archiver")) for o, f, s in asked], stop=NEVER
+        )
+        outcome = {each.filename: each for each in reports if isinstance(each, Ingested | IngestFailed)}
+        assert outcome[str(good)] == Ingested(OBSID, str(good), "22", "00")
+        assert outcome[str(third)] == Ingested(OTHER, str(third), "22", "00")
+        bad = outcome[str(oods.root / DAY / known)]
+        assert isinstance(bad, IngestFailed)
+        assert "is known with" in bad.reason
+        assert len(oods.frames()) == 3
+
     def test_a_request_that_does_not_say_which_ccd(self, oods: Oods) -> None:
         path = oods.put()
         assert oods.ingest(raft="", sensor="") == Ingested(OBSID, str(path), "22", "00")

@@ -39,7 +39,7 @@ from skystow.service.status import Progress
 POLL = 0.25
 """Seconds between two looks at the bus, where others than this process speak on it; our own words ring the bell."""
 
-GATHER = 0.2
+GATHER = 0.1
 """Seconds from one round to the next, at least: what comes meanwhile shares a commit. The first after a silence goes at
 once."""
 
@@ -51,6 +51,16 @@ ANSWER = 30.0
 
 OBEYED = 120.0
 """Seconds that a command waits for its end."""
+
+
+LOGGED = (Become, Bury, Mark, Reply, Tell)
+
+Log = Callable[[str, Effect | str], None]
+"""Given a component's name, and what it did."""
+
+
+def nobody(component: str, what: Effect | str) -> None:
+    """Nobody reads a log."""
 
 
 class Bells:
@@ -102,12 +112,14 @@ class Talk:
         destinations: Mapping[str, tuple[Destination, ...]],
         translate: Translate,
         tell: Callable[[Message], None],
+        log: Log = nobody,
         poll: float = POLL,
     ) -> None:
-        """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events."""
+        """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events. `log`: what a
+        person should see of what was written down (`LOGGED`)."""
         self.conversation, self.bus, self.talks, self.ledger = conversation, bus, talks, ledger
         self.clock, self.progress, self.bells = clock, progress, bells
-        self.destinations, self.translate, self.tell = destinations, translate, tell
+        self.destinations, self.translate, self.tell, self.log = destinations, translate, tell, log
         self.hands = Hands(conversation.name, skills, report=self._heard, away=self._report, well=self._report_well)
         self.poll = poll
         self.state = Summary.STANDBY
@@ -286,6 +298,8 @@ class Talk:
     def _tell(self, effects: Iterable[Effect]) -> None:
         """What is written down is so, whether or not the bus can be told that we have its messages."""
         for effect in effects:
+            if isinstance(effect, LOGGED):
+                self.log(self.conversation.name, effect)
             match effect:
                 case Tell(message):
                     self.tell(message)
