@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 from skystow.cli.exits import Exit
+from skystow.cli.log import entry
 from skystow.cli.summary import Run, notes
 from skystow.cli.watch import Pace, watching
 from skystow.config import Site, load
 from skystow.errors import ConfigError
-from skystow.model.messages import Message
 from skystow.model.records import shown
 from skystow.service.component import Ending
 from skystow.service.halt import Halt
@@ -24,11 +25,7 @@ def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float, 
     config = load(site)
     names = _named(config, component, once=once)
     log = _log()
-
-    def tell(message: Message) -> None:
-        log.info("event", what=type(message).__name__, of=shown(message.key), said=shown(str(message)))
-
-    with build(config, together=component is None, tell=tell) as house:
+    with build(config, together=component is None, log=partial(entry, log)) as house:
         log.info("started", site=shown(site), sources=len(config.sources), destinations=len(config.destinations))
         summary, told = Run(house), set[tuple[str, str]]()
 

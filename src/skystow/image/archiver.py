@@ -71,7 +71,13 @@ class Archiver:
         self._sweep_at = EPOCH
         self._last: datetime | None = None
         """When `due` was here; None: not since the start."""
-        self._kept_state = Summary.STANDBY
+        self._kept: tuple[Summary, bool] = (Summary.STANDBY, False)
+        """The state that is kept, and whether it is kept that we are recovering."""
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """By kind: what came twice, late, or for nothing."""
+        return self.exposures.ignored
 
     def _ticket(self) -> str:
         self._tickets += 1

@@ -1,7 +1,8 @@
 """Commands from this host: a socket of its own for each component, mode 0600, one line of JSON each way.
 
 {"verb": "start"}            → {"state": "DISABLED"} or {"state": "STANDBY", "refused": "…", "number": 5701}
-{"verb": "state"}            → {"state": "ENABLED", "number": 0, "report": ""}, where it is so with "degraded": ["…"]
+{"verb": "state"}            → {"state": "ENABLED", "number": 0, "report": ""}, where it is so with "degraded": ["…"],
+                             and "ignored": {"XferParamsAck": 2}: what came twice, late, or for nothing
 {"verb": "catch-up", "obsids": ["CC_O_20210304_000001"]}
 """
 
@@ -141,7 +142,8 @@ def _state(talk: Talk) -> dict[str, Any]:
     number, report = talk.error
     said = {"component": talk.conversation.name, "state": talk.state.name, "number": number, "report": report}
     away = [each.reason for each in talk.progress.resting if each.place in CONNECTIONS]
-    return said | ({"degraded": away} if away else {})
+    ignored = dict(getattr(talk.conversation, "ignored", {}))
+    return said | ({"degraded": away} if away else {}) | ({"ignored": ignored} if ignored else {})
 
 
 def ask(directory: str, component: str, question: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from skystow.service.component import Component
 from skystow.service.intake import Inlet
 from skystow.service.pump import Lane
 from skystow.service.status import Progress
-from skystow.service.talk import Talk
+from skystow.service.talk import Log, Talk, nobody
 from skystow.wiring import image, ledgers, pysmurf
 from skystow.wiring.components import Imaging
 from skystow.wiring.doctor import image_doctors
@@ -145,9 +145,11 @@ class ArchiveOptions:
 
 
 @contextmanager
-def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] = lambda _: None) -> Iterator[House]:
+def build(
+    site: Site, *, together: bool = True, tell: Callable[[Message], None] = lambda _: None, log: Log = nobody
+) -> Iterator[House]:
     """A site, ready to run. `together`: all of its components in this process; `tell` hears what the Archiver says to
-    the outside. Raises `ConfigError` and other `OperatorFault`s."""
+    the outside, `log` what a person should see. Raises `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.announce import JournalAnnouncer
     from skystow.adapters.clock import SystemClock
 
@@ -186,7 +188,7 @@ def build(site: Site, *, together: bool = True, tell: Callable[[Message], None] 
                 config=site,
                 notes={name: source.notes for name, source in swept.items()},
                 progress=progress,
-                imaging=Imaging(site.image, ledger, clock, policy, progress, ends, tell, together, others),
+                imaging=Imaging(site.image, ledger, clock, policy, progress, ends, tell, together, others, log),
             )
         finally:
             for source in sources.values():

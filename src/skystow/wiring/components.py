@@ -35,7 +35,7 @@ from skystow.ports.image import Camera
 from skystow.ports.talk import Conversation, Hand
 from skystow.service.hands import Joint, Skill
 from skystow.service.pump import Lane
-from skystow.service.talk import POLL, Bells, Talk
+from skystow.service.talk import POLL, Bells, Log, Talk, nobody
 from skystow.wiring.ends import Ends
 from skystow.wiring.image import (
     BACKBONE,
@@ -84,7 +84,7 @@ class Imaging:
     together: bool
     others: Mapping[str, str] = field(default_factory=dict)
     """Roots of the file archiver's destinations; those on other hosts are no directory here."""
-    say: Callable[[str], None] = lambda _: None
+    log: Log = nobody
     cameras: Callable[[ForwarderConfig, Image], Camera] = make_camera
     """A demonstration gives its own, which it also exposes."""
 
@@ -136,6 +136,7 @@ class Imaging:
             destinations=destinations,
             translate=partial(_translated, filename),
             tell=self.tell,
+            log=self.log,
             poll=TOGETHER if self.together else POLL,
         )
 
@@ -298,7 +299,8 @@ class Imaging:
         except OSError as error:
             raise Unreachable(f"{tree}: {error.strerror}", place=OODS) from error
         if done.removed or done.stopped:
-            self.say(f"expiry: {done.removed} removed, {done.freed} freed {done.bytes:,} bytes; {done.stopped}")
+            said = f"expiry: {done.removed} removed, {done.freed} freed {done.bytes:,} bytes; {done.stopped}"
+            self.log(OODS, said.removesuffix("; "))
         return [PassEnded()]
 
 
