@@ -139,7 +139,7 @@ class TestStorageLocation:
         assert due > NOW
         assert MakeDay(OBSID, DAY) in done(controller.due(due))
 
-    @pytest.mark.parametrize("obsid", ["../etc", "a/b", "", "x;rm -rf", "a\0b", "é" * 3, "a..b"])
+    @pytest.mark.parametrize("obsid", ["../etc", "a/b", "", "x;rm -rf", "a\0b", "é" * 3, "a..b", "a-"])
     def test_an_image_without_a_lawful_name_is_refused(self, obsid: str) -> None:
         item = NewArchiveItem("a_1", 1, "session", obsid, "archiver")
         if obsid:
@@ -315,6 +315,14 @@ class TestOods:
         assert done(oods.due(NOW + timedelta(minutes=1))) == []  # the first pass is not over
         oods.hear(PassEnded(), NOW)
         assert len(done(oods.due(NOW + timedelta(minutes=2)))) == 1
+
+    def test_nothing_expires_while_it_is_told_to_rest(self) -> None:
+        oods = Oods(OodsSettings(expire_every=timedelta(minutes=1)))
+        oods.command(Verb.DISABLE, NOW)
+        assert done(oods.due(NOW)) == []
+        assert oods.next_due() is None
+        oods.command(Verb.ENABLE, NOW)
+        assert len(done(oods.due(NOW))) == 1
 
 
 def test_the_milestones_of_a_file() -> None:

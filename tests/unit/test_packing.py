@@ -9,7 +9,7 @@ import pytest
 from skystow.errors import BadName
 from skystow.model import messages, reports
 from skystow.model.messages import EndReadout, FileTransferCompleted, Message, StartIntegration
-from skystow.model.packing import KINDS, read, written
+from skystow.model.packing import KINDS, read, spoken, written
 from skystow.model.reports import Report
 
 WHEN = datetime(2021, 3, 5, 1, 2, 3, 456789, UTC)
@@ -62,3 +62,10 @@ def test_every_message_and_report_has_a_kind_of_its_own() -> None:
     assert {EndReadout, FileTransferCompleted} <= set(KINDS.values())
     assert any(issubclass(each, Report) for each in KINDS.values())
     assert all(getattr(reports, name, None) is each or getattr(messages, name) is each for name, each in KINDS.items())
+
+
+def test_what_hands_report_is_not_taken_from_a_bus() -> None:
+    kind, text = written(Dropped("a", "b"))
+    assert read(kind, text) == Dropped("a", "b")
+    with pytest.raises(BadName, match="Dropped is no message between components"):
+        spoken(kind, text)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from skystow.image.standing import Standing
 from skystow.model.acts import Do, Effect, Expire, Ingest, Mark, Milestone, Note, Say
+from skystow.model.lifecycle import Summary
 from skystow.model.messages import FileIngestRequest, ImageInOODS, Message, lawful_obsid
 from skystow.model.reports import Ingested, IngestFailed, PassEnded
 
@@ -91,7 +92,8 @@ class Oods(Standing):
                 if filename not in self._doing:
                     self._doing.add(filename)
                     effects.append(Do(Ingest(request)))
-        if self.settings.expire_every and (self._expire_at is None or self._expire_at <= now):
+        enabled = self.state is Summary.ENABLED  # nothing is removed by somebody who was told to rest
+        if enabled and self.settings.expire_every and (self._expire_at is None or self._expire_at <= now):
             self._expire_at = now + self.settings.expire_every
             if not self._expiring:
                 self._expiring = True
@@ -99,7 +101,7 @@ class Oods(Standing):
         return effects
 
     def next_due(self) -> datetime | None:
-        return self._expire_at
+        return self._expire_at if self.state is Summary.ENABLED else None
 
 
 def _detector(raft: str, sensor: str) -> str:

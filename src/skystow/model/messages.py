@@ -18,7 +18,7 @@ from typing import ClassVar
 from skystow.errors import BadName
 from skystow.model.records import Digest, shown
 
-_OBSID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_OBSID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?")
 _NUMBERED = re.compile(r"[A-Z]{2}_[A-Z]_(\d{8})_(\d{1,9})")
 _DETECTOR = re.compile(r"R(\d\d)_S([0-9GW]\d)")
 _FILE = re.compile(r"(.+?)--?R(\d\d)S([0-9GW]\d)\.fits")

@@ -75,3 +75,11 @@ def read(kind: str, text: str) -> Message:
         return unpacked(kind, body)
     except (ValueError, TypeError, RecursionError) as error:
         raise BadName(f"{shown(kind)}: {error}") from error
+
+
+def spoken(kind: str, text: str) -> Message:
+    """The same of what came over a bus: what hands report to their own component is nobody else's to say."""
+    message = read(kind, text)
+    if isinstance(message, reports.Report):
+        raise BadName(f"{shown(kind)} is no message between components")
+    return message

@@ -36,7 +36,7 @@ from skystow.service.halt import Halt
 from skystow.service.hands import Hands, Joint, Skill
 from skystow.service.status import Progress
 
-POLL = 0.25
+POLL = 0.5
 """Seconds between two looks at the bus, where others than this process speak on it; our own words ring the bell."""
 
 GATHER = 0.1

@@ -107,8 +107,8 @@ class House:
             if name == image.FILES:
                 made[name] = self._component(part.talk, self.inlets, self.lanes, self.announcers)
                 continue
-            if image.FILES not in names and name == names[0]:
-                announcers |= self.announcers  # the journal
+            if name == "controller" and not self.inlets and JOURNAL.name in self.announcers:
+                announcers[JOURNAL.name] = self.announcers[JOURNAL.name]  # else the file archiver keeps it
             made[name] = self._component(part.talk, (), part.lanes, announcers)
         return made
 

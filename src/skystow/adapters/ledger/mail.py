@@ -15,7 +15,7 @@ from skystow.adapters.ledger.schema import parcels
 from skystow.adapters.ledger.values import chunks, hashed, plain
 from skystow.errors import BadName
 from skystow.model.acts import Say
-from skystow.model.packing import read, written
+from skystow.model.packing import spoken, written
 from skystow.model.records import DeadLetter, shown
 from skystow.ports.talk import Delivery
 
@@ -52,7 +52,7 @@ class EmbeddedBus:
         spoiled: list[tuple[int, DeadLetter]] = []
         for row in rows:
             try:
-                deliveries.append(Delivery(row.id, read(row.kind, row.body)))
+                deliveries.append(Delivery(row.id, spoken(row.kind, row.body)))
             except BadName as error:
                 spoiled.append((row.id, _dead(row, error)))
         if spoiled:

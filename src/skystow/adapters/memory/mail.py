@@ -9,7 +9,7 @@ from threading import RLock
 
 from skystow.errors import BadName
 from skystow.model.acts import Say
-from skystow.model.packing import read, written
+from skystow.model.packing import spoken, written
 from skystow.model.records import DeadLetter, shown
 from skystow.ports.talk import Delivery
 
@@ -50,7 +50,7 @@ class MemoryBus:
             deliveries = []
             for number, parcel in list(islice(waiting, limit)):
                 try:
-                    deliveries.append(Delivery(number, read(parcel.kind, parcel.body)))
+                    deliveries.append(Delivery(number, spoken(parcel.kind, parcel.body)))
                 except BadName as error:
                     parcel.unreadable = True
                     said = f"to {shown(address)}: {error}: {shown(parcel.body[:500])}"
