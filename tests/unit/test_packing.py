@@ -10,7 +10,7 @@ from skystow.errors import BadName
 from skystow.model import messages, reports
 from skystow.model.messages import EndReadout, FileTransferCompleted, Message, StartIntegration
 from skystow.model.packing import KINDS, read, spoken, written
-from skystow.model.reports import Report
+from skystow.model.reports import Dropped, Report
 
 WHEN = datetime(2021, 3, 5, 1, 2, 3, 456789, UTC)
 
