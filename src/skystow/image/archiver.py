@@ -71,8 +71,7 @@ class Archiver:
         self._sweep_at = EPOCH
         self._last: datetime | None = None
         """When `due` was here; None: not since the start."""
-        self._kept: tuple[Summary, bool] = (Summary.STANDBY, False)
-        """The state that is kept, and whether it is kept that we are recovering."""
+        self._kept_state = Summary.STANDBY
 
     @property
     def ignored(self) -> Mapping[str, int]:
