@@ -77,10 +77,10 @@ def test_killed_at_every_kind_of_promise(
     tmp_path: Path, nights: Nights, acts: Counter[str], part: int, when: str
 ) -> None:
     """In the midst of those of its kind, where there are several."""
-    blows = [{"act": act, "at": acts[act] // 2, "when": when} for act in PROMISES[part::PARTS]]
+    blows = [{"act": act, "at": acts[act] // 3, "when": when} for act in PROMISES[part::PARTS]]
     missed = kill_each(nights, tmp_path, blows)
     assert all(blow["act"].startswith("commit") for blow in missed), "what is done for each file is done in every run"
-    assert len(missed) < 2
+    assert len(missed) <= len(blows) / 3, "messages that come at one time are one commit"
 
 
 @pytest.mark.timeout(300)
