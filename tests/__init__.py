@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("skystow.testing")
+pytest.register_assert_rewrite("skystow.testing", "tests.crash.image_kit")
