@@ -1,5 +1,6 @@
 """Random nights through the Archiver: messages lost, doubled, late, out of order; a forwarder that dies; disable and
-enable in the middle; a process that is killed at any commit. Time is a number, chance is a seed of hypothesis's.
+enable in the middle; a process that is killed at any commit, and a person who is slow to start the next one while the
+camera goes on. Time is a number, chance is a seed of hypothesis's.
 """
 
 from __future__ import annotations
@@ -87,8 +88,10 @@ class Forwarder:
 
 
 class Night:
-    def __init__(self, dice: Random, *, dies_at: float, crashes: dict[int, str], restart: str) -> None:
-        self.dice, self.crashes, self.restart = dice, crashes, restart
+    def __init__(
+        self, dice: Random, *, dies_at: float, crashes: dict[int, str], restart: str, asleep: float = 0.0
+    ) -> None:
+        self.dice, self.crashes, self.restart, self.asleep = dice, crashes, restart, asleep
         self.time, self._count, self.commits = 0.0, itertools.count(), 0
         self.mail: list[tuple[float, int, str, Message]] = []
         self.ledger = Ledger()
@@ -104,7 +107,13 @@ class Night:
         self.said: list[Say] = []
         self.completed: set[str] = set()
         self.processes = 0
+        self.recovering = False
+        """Died while ENABLED, and not started since."""
+        self.resting: set[str] = set()
+        """Begun while recovering, and not enabled since."""
+        self.awake_at = 0.0
         self._born()
+        self.awake_at = 0.0
 
     # ── the process ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -114,26 +123,36 @@ class Night:
 
     def _born(self) -> None:
         self.processes += 1
-        self.archiver = Archiver(
-            Settings(DETECTORS, f"s{self.processes}", initial_state="last" if self.restart == "last" else "standby")
-        )
-        self._restored()
+        self.archiver = Archiver(Settings(DETECTORS, f"s{self.processes}", initial_state=self.restart))
+        kept = dict(self.ledger.kept)
+        self.recovering |= self.restart == "standby" and kept.get("state") == "ENABLED"
+        self.awake_at = self.time + self.asleep
+        self._restored(kept)
 
-    def _restored(self) -> None:
+    def _commit_failed(self) -> None:
+        self._restored(self.ledger.kept | {"state": self.state.name})  # as the host remembers it
+
+    def _restored(self, kept: dict[str, str]) -> None:
         self.mail = [each for each in self.mail if each[2] != "hands"]  # their reports go with the process
         heapq.heapify(self.mail)
-        self.archiver.restore(self.ledger.steps(), dict(self.ledger.kept))
+        self.archiver.restore(self.ledger.steps(), kept)
+        self.state = self.archiver.state
 
     def commit(self, effects: Sequence[Effect]) -> bool:
         """Whether it is durable; else the process, or what it knew, is gone."""
         self.commits += bool(effects)
         if effects and (how := self.crashes.pop(self.commits, None)) is not None:
-            self._restored() if how == FAILED_COMMIT else self._born()
+            self._commit_failed() if how == FAILED_COMMIT else self._born()
             return False
         self.ledger.write(effects, self.now)
+        for become in [effect for effect in effects if isinstance(effect, Become)]:
+            self.state = become.state
+            self.recovering &= become.state is Summary.STANDBY
+            self.resting = set() if become.state is Summary.ENABLED else self.resting
         for effect in effects:
             match effect:
                 case Say(to, message):
+                    assert message.key not in self.resting, "acted upon before it is enabled again"
                     self.said.append(effect)
                     self.send(to, message, may_be_lost=True)
                 case Tell(message):
@@ -182,20 +201,27 @@ class Night:
             self.to_forwarder(self.forwarders[to.removeprefix("forwarder/")], message)
 
     def to_archiver(self, to: str, message: Message) -> None:
-        serving = self.archiver.state in (Summary.ENABLED, Summary.DISABLED)
-        if to != "hands" and not (serving if to == "archiver/events" else self.archiver.hears(to)):
-            # On the bus, acks and outcomes wait; the camera of this world rests while nobody listens.
+        if to != "hands" and not self.archiver.hears(to):  # on the bus, acks and outcomes wait
             heapq.heappush(self.mail, (self.time + 1, next(self._count), to, message))
             return
-        state = self.archiver.state
+        state, recovering = self.archiver.state, self.recovering
         effects = self.archiver.hear(message, self.now)
-        if to == "archiver/events" and state is Summary.DISABLED:
-            assert not any(isinstance(effect, Say) for effect in effects), "acted upon while disabled"
+        if to == "archiver/events" and state is not Summary.ENABLED:
+            assert not any(isinstance(effect, Say) for effect in effects), "acted upon while it is not enabled"
+        if to == "archiver/events" and not self._listens(message):
+            assert effects == [], "heard by somebody whom a person, or a fault, had stopped"
+            heapq.heappush(self.mail, (self.time + 1, next(self._count), to, message))  # the camera of this world waits
+            return
         durable = self.commit(effects)
         if not durable and to != "hands":
             heapq.heappush(self.mail, (self.time + 1, next(self._count), to, message))
-        elif durable and isinstance(message, StartIntegration):
-            self.begun.setdefault(message.image_id, state)
+        elif durable and isinstance(message, StartIntegration) and message.image_id not in self.begun:
+            self.begun[message.image_id] = Summary.ENABLED if recovering else state
+            self.resting |= {message.image_id} if recovering else set()
+
+    def _listens(self, event: Message) -> bool:
+        serving = self.archiver.state in (Summary.ENABLED, Summary.DISABLED)
+        return serving or self.recovering or self.begun.get(event.key) is Summary.ENABLED
 
     def to_controller(self, message: Message) -> None:
         match message:
@@ -246,6 +272,8 @@ class Night:
 
     def operate(self) -> None:
         """A person who wants a state, and knows the law. Forwarders that nobody holds put themselves on the list."""
+        if self.time < self.awake_at:
+            return
         state, verb = self.archiver.state, None
         if state is Summary.FAULT or (state is Summary.STANDBY and self._under_way()):
             verb = Verb.STANDBY if state is Summary.FAULT else None
@@ -271,12 +299,12 @@ class Night:
         todo = sorted(script, key=lambda each: each[0])
         tick = 0.0
         while todo or not over():
-            assert self.time < LIMIT, f"not complete: {self.begun} {self.completed}"
             due = self.archiver.next_due()
             wake = LIMIT if due is None else (due - T0).total_seconds()
             mail = self.mail[0][0] if self.mail else LIMIT
             act = todo[0][0] if todo else LIMIT
             self.time = max(self.time, min(tick, wake, mail, act))
+            assert self.time < LIMIT, f"not complete: {self.begun} {self.completed}"
             if act <= self.time:
                 todo.pop(0)[1]()
             elif mail <= self.time:
@@ -307,6 +335,7 @@ def exposures(draw: st.DrawFn) -> list[tuple[float, float, float]]:
     dies_at=st.one_of(st.just(LIMIT * 2), st.floats(0, 140)),
     crashes=st.dictionaries(st.integers(5, 120), st.sampled_from([CRASH, FAILED_COMMIT]), max_size=4),
     restart=st.sampled_from(["last", "standby"]),
+    asleep=st.sampled_from([0.0, 5.0, 30.0]),
 )
 def test_every_exposure_begun_while_enabled_is_complete(
     seed: int,
@@ -315,8 +344,9 @@ def test_every_exposure_begun_while_enabled_is_complete(
     dies_at: float,
     crashes: dict[int, str],
     restart: str,
+    asleep: float,
 ) -> None:
-    world = Night(Random(seed), dies_at=dies_at, crashes=crashes, restart=restart)
+    world = Night(Random(seed), dies_at=dies_at, crashes=crashes, restart=restart, asleep=asleep)
 
     def event(message: Message) -> Callable[[], None]:
         return lambda: world.send("archiver/events", message, may_be_lost=False)

@@ -8,6 +8,9 @@
     ImageInOODS               → told outside; with the last one the exposure is complete
 
 Here are the component's states and its services; the exposures are in `skystow.image.exposures`.
+
+An Archiver that died while ENABLED and begins in STANDBY is recovering until START is obeyed: nobody told it to stop,
+and what the camera said meanwhile, or just before, waits on the bus. It is noted as if it had come while ENABLED.
 """
 
 from __future__ import annotations
@@ -46,6 +49,9 @@ NOT_STARTED, CONTROLLER_SILENT, NO_FORWARDER = 5701, 5751, 5755
 
 SWEEP = timedelta(minutes=10)
 
+RECOVERING = "recovering"
+"""The field of what is kept that is "1" while it is: the state that is kept is STANDBY soon after the restart."""
+
 
 class Archiver:
     """A `skystow.ports.talk.Conversation`. `restore` is called before anything else."""
@@ -61,7 +67,7 @@ class Archiver:
         self.pairing = Pairing(settings, self._ticket)
         self._pulse = Pulse(settings, self._ticket)
         self._tickets = 0
-        self._new = True
+        self._new, self._recovering = True, False
         self._be(Summary.STANDBY)
         self._forget()
 
@@ -71,7 +77,8 @@ class Archiver:
         self._sweep_at = EPOCH
         self._last: datetime | None = None
         """When `due` was here; None: not since the start."""
-        self._kept_state = Summary.STANDBY
+        self._kept: tuple[Summary, bool] = (Summary.STANDBY, False)
+        """The state that is kept, and whether it is kept that we are recovering."""
 
     @property
     def ignored(self) -> Mapping[str, int]:
@@ -85,6 +92,7 @@ class Archiver:
     def _be(self, state: Summary) -> None:
         self.state = state
         self.exposures.acting, self.exposures.speaking = state is Summary.ENABLED, self._serving
+        self.exposures.taking = state is Summary.ENABLED or self._recovering
 
     @property
     def _serving(self) -> bool:
@@ -118,8 +126,10 @@ class Archiver:
         if self._start_until is None or self.pairing.paired is None or not self._pulse.answered:
             return []
         self._start_until = None
+        recovered = [Keep(RECOVERING, "")] if self._recovering else []
+        self._recovering = False
         self._be(Summary.DISABLED)
-        return [Become(self.state), Reply()]
+        return [*recovered, Become(self.state), Reply()]
 
     def _not_started(self) -> list[Effect]:
         paired, asked = self.pairing.paired, self.pairing.asked_last
@@ -145,7 +155,8 @@ class Archiver:
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def hears(self, address: str) -> bool:
-        """SAL has no memory: its events are taken in any state, and dropped where nothing is heard."""
+        """SAL has no memory: its events are taken in any state, and those of exposures that are not ours are dropped
+        where nothing is heard."""
         return self._open or (address == self.settings.events and self.state is not Summary.OFFLINE)
 
     def hear(self, message: Message, now: datetime) -> list[Effect]:
@@ -220,8 +231,8 @@ class Archiver:
         self._anew(now)
         self._sweep_at = now
         effects: list[Effect] = []
-        if first and self._kept_state is not self.state:
-            effects.append(Become(self.state))
+        if first and self._kept != (self.state, self._recovering):
+            effects += [Become(self.state), Keep(RECOVERING, "1" if self._recovering else "")]
         if first and self.state is Summary.ENABLED:
             effects += self.exposures.release(now)
         return effects
@@ -267,9 +278,14 @@ class Archiver:
         commit stays in the state that is kept."""
         new, self._new = self._new, False
         self._forget()
-        self._kept_state = Summary.__members__.get(kept.get(STATE, ""), Summary.STANDBY)
-        lasts = not new or (self.settings.initial_state == "last" and self._kept_state is not Summary.OFFLINE)
-        self._be(self._kept_state if lasts else Summary.STANDBY)
+        last = Summary.__members__.get(kept.get(STATE, ""), Summary.STANDBY)
+        lasts = not new or (self.settings.initial_state == "last" and last is not Summary.OFFLINE)
+        state = last if lasts else Summary.STANDBY
+        self._kept = last, bool(kept.get(RECOVERING))
+        # One that could not write down that it is recovering still is: its host says that it was STANDBY.
+        died = last is Summary.ENABLED or self._recovering or self._kept[1]
+        self._recovering = state is Summary.STANDBY and died
+        self._be(state)
         self.exposures.restore(steps, kept)
         self.exposures.forwarder = None
         self.pairing.restore(kept.get("forwarders", ""))

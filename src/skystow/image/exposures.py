@@ -1,6 +1,7 @@
 """All exposures that the Archiver knows: which of them are ours, what is said of each, what became of it.
 
-Ours is an exposure from the moment on at which its NewArchiveItem is a step: begun while ENABLED, or caught up.
+Ours is an exposure from the moment on at which its NewArchiveItem is a step: begun while ENABLED (or recovering from
+it), or caught up. Its events are noted in any state.
 """
 
 from __future__ import annotations
@@ -50,13 +51,14 @@ Outcome = ImageRetrieval | ImageInOODS
 
 
 class Exposures:
-    """`acting`: events are acted upon (ENABLED); `speaking`: what was begun goes on (DISABLED, too); `forwarder`: who
-    is paired with us. The Archiver sets them. `ignored` counts, by kind, what came twice, late, or for nothing."""
+    """`acting`: events are acted upon (ENABLED); `taking`: exposures that begin are ours (recovering, too); `speaking`:
+    what was begun goes on (DISABLED, too); `forwarder`: who is paired with us. The Archiver sets them. `ignored`
+    counts, by kind, what came twice, late, or for nothing."""
 
     def __init__(self, settings: Settings, ticket: Ticket) -> None:
         self.settings, self._ticket = settings, ticket
         self.ignored: Counter[str] = Counter()
-        self.acting = self.speaking = False
+        self.acting = self.taking = self.speaking = False
         self.forwarder: ForwarderFound | None = None
         self.job = 0
         self.forget()
@@ -132,7 +134,8 @@ class Exposures:
         return [Bury(DeadLetter(self.settings.name, key, f"{kind}: {reason}"))]
 
     def event(self, message: Event, now: datetime) -> list[Effect]:
-        if not self.speaking or message.image_id in self._closed:
+        heard = self.speaking or self.taking or message.image_id in self.ours
+        if not heard or message.image_id in self._closed:
             return self.ignore(message)
         try:
             lawful_obsid(message.image_id)
@@ -145,7 +148,7 @@ class Exposures:
         if not exposure.fold(message, now):
             return self.ignore(message)
         effects: list[Effect] = [Note(message)]
-        if exposure.item is None and not (self.acting and isinstance(message, StartIntegration)):
+        if exposure.item is None and not (self.taking and isinstance(message, StartIntegration)):
             why = "" if exposure.begun is not None else "its startIntegration was not heard"
             self.aside[exposure.obsid] = exposure
             return [*effects, Mark(exposure.obsid, Milestone.IGNORED, text=why), *self._bounded()]
@@ -170,7 +173,7 @@ class Exposures:
         return [Note(exposure.first, closes=True)] if exposure.first is not None else []
 
     def _take(self, exposure: Exposure, now: datetime) -> list[Effect]:
-        """Act upon it from now on, under a JOB_NUM of its own."""
+        """It is ours from now on, under a JOB_NUM of its own; it waits for the next `release` unless ENABLED."""
         begun = exposure.begun or StartIntegration(exposure.obsid)
         self.job += 1
         item = NewArchiveItem(
@@ -186,7 +189,8 @@ class Exposures:
             tuple(dict.fromkeys(begun.detectors)),
         )
         exposure.fold(item, now)
-        exposure.release()
+        if self.acting:
+            exposure.release()
         self.aside.pop(exposure.obsid, None)
         self.ours[exposure.obsid] = exposure
         effects: list[Effect] = [Note(item), Keep("jobnum", str(self.job))]
