@@ -94,10 +94,11 @@ class Night:
             time.sleep(1.0)
             before, waited, self.said[obsid] = processor(), queued(), time.time()
             at.say(ADDRESS, EndReadout(obsid, datetime.now(UTC), index, count), headers.announced(obsid))
+            due = time.monotonic() + PATIENCE
             with self.whole:
-                done = self.whole.wait_for(functools.partial(self.is_whole, obsid), PATIENCE)
-            if not done:
-                raise SystemExit(f"{obsid}: {len(self.told[obsid])} of {len(self.detectors)} after {PATIENCE} s")
+                while not self.whole.wait_for(functools.partial(self.is_whole, obsid), 1.0):
+                    if at.halt.is_set() or time.monotonic() > due:
+                        raise SystemExit(f"{obsid}: {len(self.told[obsid])} of {len(self.detectors)} came")
             self.cpu.append(processor() - before)
             last, kept = max(self.told[obsid]) - self.said[obsid], queued() - waited
             print(f"{obsid}: whole after {last:.2f} s, {self.cpu[-1]:.2f} s of processor ({kept:.2f} s waited for one)")

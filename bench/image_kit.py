@@ -103,7 +103,10 @@ class Site:
         self.parts = self.house.components(names)
         with ThreadPoolExecutor(1, "driver") as thread:
             driven = thread.submit(driver)
-            asyncio.run(run_together(self.parts, self.halt, str(self.root / "control")))
+            try:
+                asyncio.run(run_together(self.parts, self.halt, str(self.root / "control")))
+            finally:
+                self.halt.set()  # or the driver would wait for a component that has ended with an error
             driven.result()
 
     def enable(self) -> None:
