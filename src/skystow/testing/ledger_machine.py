@@ -367,7 +367,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _pick(self, picks: list[int]) -> list[Work]:
         works = [*(c.work for c in self.held.values()), *self.lost]
-        return list(dict.fromkeys(works[p % len(works)] for p in picks))
+        return list({(w := works[p % len(works)]).id: w for p in picks}.values())  # nobody has two claims of one
 
     def _pick_copies(self, picks: list[int]) -> list[Copy]:
         copies = self._copies()
