@@ -13,7 +13,8 @@ from skystow.model.acts import Say
 from skystow.model.messages import HealthCheck, ImageRetrieval, Message
 from skystow.simulate.comcam import ComCam, HeaderService
 from skystow.testing.mischief import Mischief
-from tests.crash.image_kit import DETECTORS, SHAPE, NightField, Nights, Plan, acts_of, kill_each, watched
+from tests.crash.image_kit import Nights, acts_of, kill_each
+from tests.crash.night_field import DETECTORS, SHAPE, NightField, Plan, watched
 
 PARTS = 4
 MANY_PARTS = 32

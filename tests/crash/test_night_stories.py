@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from skystow.simulate.comcam import ComCam, HeaderService
-from tests.crash.image_kit import DETECTORS, SHAPE, NightField, Nights, watched
+from tests.crash.image_kit import Nights
 from tests.crash.kit import wait_until
+from tests.crash.night_field import DETECTORS, SHAPE, NightField, watched
 from tests.crash.stories import MIB, tmpfs
 
 DISK = 4 * MIB

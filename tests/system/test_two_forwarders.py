@@ -17,8 +17,8 @@ from skystow.model.lifecycle import Summary
 from skystow.model.messages import EndReadout, StartIntegration
 from skystow.simulate.comcam import ADDRESS, ComCam, HeaderService
 from skystow.simulate.proof import files
-from tests.crash.image_kit import DETECTORS, OBSIDS, SHAPE, NightField, watched
 from tests.crash.kit import wait_until
+from tests.crash.night_field import DETECTORS, OBSIDS, SHAPE, NightField, watched
 
 BOTH = ("f1", "f2")
 

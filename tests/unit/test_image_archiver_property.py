@@ -45,7 +45,6 @@ T0 = datetime(2026, 3, 4, 2, 0, tzinfo=UTC)
 DETECTORS = ("R22_S00", "R22_S01", "R22_S10")
 NOISY = 150.0
 """Seconds after which every message arrives, once: whatever was lost before must be made good then."""
-
 LIMIT = 6 * 3600.0
 CRASH, FAILED_COMMIT = "crash", "failed commit"
 

@@ -396,6 +396,5 @@ class MemoryLedger(ImageDoor):
         key, source = transfer.row.arrival.key, transfer.row.arrival.source
         for audience in self._audiences:
             if step in audience.steps and audience.source in (None, source):
-                number = len(self._rows.notices) + 1
-                notice = Notice(number, at, str(step), transfer.body(text), key, transfer.path)
+                notice = Notice(len(self._rows.notices) + 1, at, str(step), transfer.body(text), key, transfer.path)
                 self._rows.notices.append((audience.name, notice))
