@@ -95,13 +95,11 @@ class World:
             "f2": Component(_forwarder("f2")),
         }
         self.addresses = {at: name for name, each in self.components.items() for at in each.talk.addresses}
-        self.listed: list[str] = []
-        self.alive: dict[str, float] = {}
+        self.listed, self.alive = list[str](), dict[str, float]()
         self.wanted = Summary.ENABLED
         self.begun: dict[str, Summary] = {}
         self.said: list[Message] = []
-        self.completed: set[str] = set()
-        self.days: set[str] = set()
+        self.completed, self.days = set[str](), set[str]()
         self.places: dict[str, dict[str, File]] = {name: {} for name in ("f1", "f2", "staging", "backbone", "oods")}
         self.headers: dict[str, set[str]] = {"f1": set(), "f2": set()}
         self.placed: Counter[tuple[str, str]] = Counter()
