@@ -275,8 +275,9 @@ class TestTogether:
             thread.start()
         for thread in threads:
             thread.join(60)
-        assert len(tries) == 3
+        assert 3 <= len(tries) <= 6  # whoever is run again may meet the other once more
         assert sorted(set(tries)) == ["ab", "ba"]
+        assert not any(thread.is_alive() for thread in threads)
 
     def test_a_client_that_freezes_in_a_transaction_does_not_stop_the_others(
         self, url: str, opened: Opened, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -350,12 +351,14 @@ class TestCost:
         assert count() == self.FILES
         rate = self.FILES / (time.perf_counter() - began)
         record_property("files_per_second", round(rate))
+        gc.collect()  # what other tests left is not of this sweep
         tracemalloc.start()
         try:
             assert count() == self.FILES
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # A batch of 1,000 is about 1 MB; following adds 8 bytes for each file, and some more while they are sorted.
-        assert peak < (5e6 if follow else 3e6), f"{peak:,} bytes"
+        # A batch of 1,000 is about 1 MB, and two may be there until cycles are looked for; following adds 8 bytes for
+        # each file, and some more while they are sorted. All files at once would be 20 MB.
+        assert peak < (8e6 if follow else 5e6), f"{peak:,} bytes"
         assert rate > 2_000, "an order of magnitude below what a busy machine does"
