@@ -53,9 +53,8 @@ else
 	$(BIN)/python -m skystow.simulate.demo --seconds $(DURATION) $(if $(CORRUPT),--corrupt)
 endif
 
-# Three at a time on two cores: half of the time the tests wait for leases, servers and timeouts.
 test: tools lint docs ## every check and every test but the long ones
-	$(BIN)/pytest -n 3 -m "not long" tests/unit tests/contract tests/system tests/docs tests/crash
+	$(BIN)/pytest -n 2 -m "not long" tests/unit tests/contract tests/system tests/docs tests/crash
 
 test-long: tools $(VENV)/.dev ## the crash cross product and other long tests
 	$(BIN)/pytest -n 2 -m long
