@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -43,6 +44,18 @@ def test_sha256sum_is_content(trees: list[LocalTree], tmp_path: Path) -> None:
         assert done.stdout.splitlines() == [f"{OBSID}-R22S0{n}.fits: OK" for n in range(3)], done.stderr
         assert stat.S_IMODE((day / f"{OBSID}.sha256").stat().st_mode) == 0o444
         assert list((tmp_path / place / ".skystow" / "manifest").iterdir()) == []
+
+
+def test_after_a_crash_at_the_link_the_published_file_is_not_written_to(trees: list[LocalTree], tmp_path: Path) -> None:
+    """What a crash between link and unlink leaves under the private name is the published file itself."""
+    written(trees)
+    there, name = tmp_path / "backbone" / DAY / f"{OBSID}.sha256", f"{OBSID}.sha256"
+    os.utime(there, ns=(1, 1))
+    (tmp_path / "backbone" / ".skystow" / "manifest" / name).hardlink_to(there)
+    before = there.stat()
+    assert written(trees) == ManifestWritten(OBSID, f"{DAY}/{OBSID}.sha256")
+    after = there.stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_nlink) == (before.st_ino, 1, 1)
 
 
 @pytest.mark.parametrize("kind", ["file", "symlink", "directory"])

@@ -18,7 +18,7 @@ from skystow.model.reports import ManifestWritten
 from skystow.ports import Stop
 
 _HOME = RESERVED.encode()
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Manifests:
@@ -49,6 +49,9 @@ def _stands(tree: LocalTree, path: PurePosixPath, content: bytes) -> bool:
     tree.forget()
     area = tree.directory(_HOME + b"/manifest", _make)
     directory = tree.directory(parent, _make)
+    with suppress(FileNotFoundError):
+        # Left by a crash after the link, it is the published file itself: never to be written to.
+        os.unlink(name, dir_fd=area.fd)
     fd = os.open(name, _NEW, 0o600, dir_fd=area.fd)
     try:
         rest = content
