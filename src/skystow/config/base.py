@@ -59,3 +59,11 @@ Marker = Annotated[str, StringConstraints(min_length=1)]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Tls(Section):
+    """How a server proves who it is, by the authority `ca`; and we to it, where it asks for that."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from skystow.config.base import Count, Flag, Name, Path, Section
 from skystow.config.host import Host
 from skystow.config.units import Fraction, Mode, Seconds, Size
+from skystow.config.wire import WIRE_SECTIONS, QueueName, RabbitMQ, Redis
 from skystow.model.remote import RemoteHost
 
 Detector = Annotated[str, StringConstraints(pattern=r"^R[0-9A-Z]{2}_S[0-9A-Z]{2}$")]
@@ -85,9 +86,11 @@ CameraConfig = Annotated[RawCamera | SimulatedCamera, Field(discriminator="kind"
 
 class ForwarderConfig(Section):
     """`send`: `link` where `work` is on staging's file system (written once), `copy` to another one of this host,
-    `remote` by rsync over SSH to staging at `host`, with `streams` connections at the same time."""
+    `remote` by rsync over SSH to staging at `host`, with `streams` connections at the same time. `queue`: where it is
+    spoken to (None: `<name>_consume`)."""
 
     name: Name
+    queue: QueueName | None = None
     work: Path
     camera: CameraConfig
     send: Literal["link", "copy", "remote"] = "link"
@@ -107,7 +110,8 @@ class ForwarderConfig(Section):
 
 
 class Image(Section):
-    """One camera's image archiver. `name` and `camera` are what SAL events say, `short_name` prefixes messages."""
+    """One camera's image archiver. `name` and `camera` are what SAL events say, `short_name` prefixes messages. Without
+    `bus` and `scoreboard` the components talk by tables of the ledger."""
 
     name: Name = "CCArchiver"
     short_name: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,8}$")] = "CC"
@@ -119,6 +123,8 @@ class Image(Section):
     archiver: ArchiverConfig = ArchiverConfig()
     controller: ControllerConfig = ControllerConfig()
     forwarders: Annotated[tuple[ForwarderConfig, ...], Field(min_length=1)]
+    bus: RabbitMQ | None = None
+    scoreboard: Redis | None = None
 
     @model_validator(mode="after")
     def _somewhere(self) -> Image:
@@ -151,4 +157,5 @@ IMAGE_SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("image", "forwarders", "host"): Host,
     ("image", "forwarders", "camera", "raw"): RawCamera,
     ("image", "forwarders", "camera", "simulated"): SimulatedCamera,
+    **WIRE_SECTIONS,
 }

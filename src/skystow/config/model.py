@@ -19,6 +19,7 @@ from skystow.config.base import (
     RowTemplate,
     Section,
     Template,
+    Tls,
     from_here,
 )
 from skystow.config.host import Host
@@ -69,14 +70,6 @@ class Directory(Section):
     priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
     to: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     retire: Retirement | None = None
-
-
-class Tls(Section):
-    """How a server proves who it is, by the authority `ca`; and we to it, where it asks for that."""
-
-    ca: Path
-    cert: Path | None = None
-    key: Path | None = None
 
 
 class Table(Section):

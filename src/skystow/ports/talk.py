@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from skystow.errors import PlaceFault
 from skystow.model.acts import Act, Bury, Effect, Mark, Milestone, Note, Say
 from skystow.model.lifecycle import Verb
 from skystow.model.messages import Message
@@ -18,17 +19,30 @@ from skystow.ports import Stop
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that the bus gives us; it comes again until it is accepted. `id` is the bus's own."""
+    """A message that the bus gives us; it comes again until it is accepted. `id` is the bus's own: the ledger's are
+    positive, a broker's negative. `to`: whom it is for."""
 
     id: int
     message: Message
+    to: str = ""
+
+
+def outbox(component: str) -> str:
+    """Where what a component says lies, until a broker has it. Nobody is spoken to there."""
+    return f"outbox/{component}"
 
 
 class Bus(Protocol):
     """Messages in, messages out, by address. At least once, in the order in which one sender said them."""
 
+    @property
+    def away(self) -> PlaceFault | None:
+        """Why nothing comes or goes at present, though nothing is lost (None: it does). What the ledger itself
+        carries is never away so: its calls raise."""
+        ...
+
     def publish(self, says: Sequence[Say]) -> None:
-        """Returns when the bus has them, durably."""
+        """Returns when the bus has them, durably. What has no address there is set aside by the bus, and named."""
 
     def receive(self, address: str, *, limit: int) -> Sequence[Delivery]:
         """What waits for `address`, oldest first, at most `limit`; empty at once where nothing does. What cannot be

@@ -22,7 +22,7 @@ from skystow.adapters.ledger import events, inquiry, intake, letters, places, qu
 from skystow.adapters.ledger.board import EmbeddedBoard
 from skystow.adapters.ledger.database import Database
 from skystow.adapters.ledger.frames import SqlCatalogue
-from skystow.adapters.ledger.mail import EmbeddedBus
+from skystow.adapters.ledger.mail import EmbeddedBus, Read
 from skystow.adapters.ledger.open import open_database, upgrade
 from skystow.adapters.ledger.talks import SqlTalks
 from skystow.adapters.ledger.values import moment
@@ -209,6 +209,14 @@ class SqlLedger:
     @property
     def talks(self) -> SqlTalks:
         return SqlTalks(self._database)
+
+    def posted(self) -> SqlTalks:
+        """Talks whose messages wait in outboxes, for a broker."""
+        return SqlTalks(self._database, broker=True)
+
+    def mail(self, sender: str, read: Read) -> EmbeddedBus:
+        """The bus of one component, which understands what `read` does."""
+        return EmbeddedBus(self._database, sender, read)
 
     @property
     def bus(self) -> EmbeddedBus:

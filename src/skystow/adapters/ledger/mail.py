@@ -1,9 +1,11 @@
 """The embedded bus: messages are rows until they are accepted, so that components in one process or in several talk
-without a server. It is the outbox of conversations too: `post` writes in the transaction of what is said."""
+without a server. It is the outbox of conversations too: `post` writes in the transaction of what is said.
+
+A parcel lies in a tray: its address, or, where a broker carries messages, the outbox of its sender."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,9 +17,10 @@ from skystow.adapters.ledger.schema import parcels
 from skystow.adapters.ledger.values import chunks, hashed, plain
 from skystow.errors import BadName
 from skystow.model.acts import Say
+from skystow.model.messages import Message
 from skystow.model.packing import spoken, written
 from skystow.model.records import DeadLetter, shown
-from skystow.ports.talk import Delivery
+from skystow.ports.talk import Delivery, outbox
 
 _P = parcels.c
 _IDS = among(_P.id, "ids")
@@ -27,15 +30,27 @@ WAITING = (
     .order_by(_P.id)
     .limit(sa.bindparam("most"))
 )
+_ASIDE = (
+    sa.select(_P.kind, _P.body)
+    .where(_P.address_hash == sa.bindparam("whither", type_=_P.address_hash.type), _P.unreadable == sa.true())
+    .limit(10_000)
+)
 _ACCEPT = sa.delete(parcels).where(_IDS)
 _SET_ASIDE = sa.update(parcels).where(_IDS).values(unreadable=True)
 
 
-class EmbeddedBus:
-    """See `skystow.ports.talk.Bus`. `sender` is who publishes here, for those who look at the table."""
+Read = Callable[[str, str], Message]
+"""A message of its kind and body. Raises `BadName`."""
 
-    def __init__(self, database: Database, sender: str = "") -> None:
-        self._database, self._sender = database, sender
+
+class EmbeddedBus:
+    """See `skystow.ports.talk.Bus`. `sender` is who publishes here, for those who look at the table. `read` makes a
+    message of what is in a parcel; it raises `BadName`."""
+
+    away = None
+
+    def __init__(self, database: Database, sender: str = "", read: Read = spoken) -> None:
+        self._database, self._sender, self._read = database, sender, read
 
     def publish(self, says: Sequence[Say]) -> None:
         if says:
@@ -52,7 +67,7 @@ class EmbeddedBus:
         spoiled: list[tuple[int, DeadLetter]] = []
         for row in rows:
             try:
-                deliveries.append(Delivery(row.id, spoken(row.kind, row.body)))
+                deliveries.append(Delivery(row.id, self._read(row.kind, row.body), row.address))
             except BadName as error:
                 spoiled.append((row.id, _dead(row, error)))
         if spoiled:
@@ -63,16 +78,28 @@ class EmbeddedBus:
         if deliveries:
             _accept(self._database, deliveries)
 
+    def set_aside(self, tray: str, address: str, kind: str, body: str, reason: str) -> None:
+        """A message that another bus could not use, as a dead letter; replayed, it is given out from `tray`. One that
+        lies there already, byte by byte, is not laid there again."""
+        _lay_aside(self._database, self._sender, tray, (address, kind, body), reason)
 
-def post(connection: sa.Connection, sender: str, says: Sequence[Say], at: int) -> None:
-    """Put messages on the bus in a transaction of somebody else."""
-    _insert(connection, sender, [(say.to, *written(say.message)) for say in says], at)
+
+def post(connection: sa.Connection, sender: str, says: Sequence[Say], at: int, *, broker: bool = False) -> None:
+    """Put messages on the bus in a transaction of somebody else; into the sender's outbox where a broker has them."""
+    tray = outbox(sender) if broker else None
+    _insert(connection, sender, [(say.to, *written(say.message)) for say in says], at, tray)
 
 
-def _insert(connection: sa.Connection, sender: str, messages: Sequence[tuple[str, str, str]], at: int) -> None:
+def _insert(
+    connection: sa.Connection,
+    sender: str,
+    messages: Sequence[tuple[str, str, str]],
+    at: int,
+    tray: str | None = None,
+) -> None:
     common = {"sender": sender, "at": at, "unreadable": False}
     rows = [
-        common | {"address_hash": hashed(address), "address": plain(address), "kind": kind, "body": body}
+        common | {"address_hash": hashed(tray or address), "address": plain(address), "kind": kind, "body": body}
         for address, kind, body in messages
     ]
     if rows:
@@ -98,6 +125,20 @@ def _set_aside(database: Database, spoiled: Sequence[tuple[int, DeadLetter]]) ->
         letters.inter(connection, [letter for _, letter in spoiled], database.now(connection))
         for some in chunks(number for number, _ in spoiled):
             connection.execute(_SET_ASIDE, {"ids": some})
+
+
+@whole
+def _lay_aside(database: Database, sender: str, tray: str, parcel: tuple[str, str, str], reason: str) -> None:
+    address, kind, body = parcel
+    with database.writing() as connection:
+        at, there = database.now(connection), {"whither": hashed(tray)}
+        if any((row.kind, row.body) == (kind, body) for row in connection.execute(_ASIDE, there)):
+            return
+        row: dict[str, Any] = {"address_hash": hashed(tray), "address": plain(address), "sender": sender}
+        row |= {"kind": kind, "body": body, "at": at, "unreadable": True}
+        number: Any = connection.execute(sa.insert(parcels), row).inserted_primary_key
+        letter = DeadLetter(letters.EMBEDDED, b"%d" % number[0], reason)
+        letters.inter(connection, [letter], at)
 
 
 def _dead(row: Any, error: BadName) -> DeadLetter:

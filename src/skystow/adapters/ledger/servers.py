@@ -7,8 +7,6 @@ the driver sees them: `password_file`, `password_env`, `tls_ca`, `tls_cert`, `tl
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+from skystow.adapters import secrets
 from skystow.errors import ConfigError, Unreachable
 from skystow.model.records import shown
 
@@ -65,7 +64,8 @@ def make_engine(url: str) -> sa.Engine:
 
     @event.listens_for(engine, "do_connect")
     def do_connect(_dialect: Any, _record: Any, args: list[Any], parameters: dict[str, Any]) -> DBAPIConnection | None:
-        password = _password(options)  # asked for anew: it may have been changed while we run
+        # Asked for anew: it may have been changed while we run.
+        password = secrets.password("the ledger's", file=options["password_file"], env=options["password_env"])
         if password is not None:
             parameters["password"] = password
         return connect(*args, **parameters) if connect else None
@@ -137,32 +137,6 @@ def _for_postgres(options: Mapping[str, str]) -> dict[str, Any]:
         own |= {"sslmode": "verify-full", "sslrootcert": options["tls_ca"]}
         own |= {f"ssl{part}": options[f"tls_{part}"] for part in ("cert", "key") if options[f"tls_{part}"]}
     return own
-
-
-def _password(options: Mapping[str, str]) -> str | None:
-    """What the password file or the environment says; None: the URL says it, or there is none. Raises `ConfigError`."""
-    if name := options["password_env"]:
-        if not (password := os.environ.get(name)):
-            raise ConfigError(f"the ledger's password should be in ${shown(name)}, which is not set")
-        return password
-    return _from_file(options["password_file"]) if options["password_file"] else None
-
-
-def _from_file(path: str) -> str:
-    where = f"the ledger's password file {shown(path)}"
-    try:
-        with open(os.fsencode(path), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode) or mode & 0o077:
-                raise ConfigError(f"{where} may be read by others than its owner", remedy=f"chmod 600 {shown(path)}")
-            password = file.readline(4096).rstrip(b"\r\n").decode()
-    except OSError as error:
-        raise ConfigError(f"cannot read {where}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ConfigError(f"{where} is no text in UTF-8") from None
-    if not password:
-        raise ConfigError(f"the first line of {where} is empty")
-    return password
 
 
 @contextmanager

@@ -53,10 +53,10 @@ _KEEP = (
 
 class SqlTalks:
     """See `skystow.ports.talk.Talks`. A note whose step is known already writes nothing, and does not open a closed
-    talk again; any other that does not close it, does."""
+    talk again; any other that does not close it, does. `broker`: what is said lies in outboxes, for a broker."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, broker: bool = False) -> None:
+        self._database, self._broker = database, broker
 
     def converse(
         self,
@@ -69,7 +69,7 @@ class SqlTalks:
         keep: Mapping[str, str] | None = None,
     ) -> None:
         if notes or says or marks or buries or keep:
-            _converse(self._database, component, notes, says, marks, buries, keep or {})
+            _converse(self._database, component, notes, says, marks, buries, keep or {}, self._broker)
 
     def steps(self, component: str) -> Sequence[tuple[datetime, Message]]:
         """Raises `SchemaMismatch` where a later skystow wrote a step that we cannot read: to go on without it would
@@ -117,11 +117,12 @@ def _converse(
     marks: Sequence[Mark],
     buries: Sequence[Bury],
     facts: Mapping[str, str],
+    broker: bool,
 ) -> None:
     with database.writing() as connection:
         at = database.now(connection)
         _note(connection, component, notes, at)
-        mail.post(connection, component, says, at)
+        mail.post(connection, component, says, at, broker=broker)
         _mark(connection, marks, at)
         if buries:
             letters.inter(connection, [bury.letter for bury in buries], at)

@@ -28,6 +28,8 @@ class Parcel:
 class MemoryBus:
     """See `skystow.ports.talk.Bus`. `bury` is the ledger's."""
 
+    away = None
+
     def __init__(self, bury: Callable[[Sequence[DeadLetter]], int]) -> None:
         self._bury, self._lock = bury, RLock()
         self._parcels: dict[int, Parcel] = {}
@@ -50,7 +52,7 @@ class MemoryBus:
             deliveries = []
             for number, parcel in list(islice(waiting, limit)):
                 try:
-                    deliveries.append(Delivery(number, spoken(parcel.kind, parcel.body)))
+                    deliveries.append(Delivery(number, spoken(parcel.kind, parcel.body), parcel.address))
                 except BadName as error:
                     parcel.unreadable = True
                     said = f"to {shown(address)}: {error}: {shown(parcel.body[:500])}"

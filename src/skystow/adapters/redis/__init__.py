@@ -1,0 +1,1 @@
+"""Redis as the scoreboard: the originals' keys, as hints that expire."""

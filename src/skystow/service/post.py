@@ -1,0 +1,90 @@
+"""The post: what a component says leaves its outbox in the ledger by a broker, and only then is it gone from there.
+
+A broker that is away delays messages and loses none; a crash between the confirm and our note sends one twice, which
+whoever hears it must stand anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+
+from skystow.errors import PlaceFault
+from skystow.model.acts import Say
+from skystow.model.records import Health
+from skystow.ports import Clock, Ledger
+from skystow.ports.talk import Bus, Delivery, outbox
+from skystow.service.halt import Halt
+from skystow.service.status import Progress
+
+BATCH = 500
+NAP = 1.0
+FIRST_REST, LONGEST_REST = 0.5, 30.0
+
+
+class Relay:
+    """A `Bus` of two: the ledger's own, for what never goes over a broker and for what is replayed, and the broker's.
+    What is said goes by the outbox (`Post`)."""
+
+    def __init__(self, own: Bus, broker: Bus) -> None:
+        self.own, self.broker = own, broker
+
+    @property
+    def away(self) -> PlaceFault | None:
+        return self.broker.away
+
+    def publish(self, says: Sequence[Say]) -> None:
+        self.broker.publish(says)
+
+    def receive(self, address: str, *, limit: int) -> Sequence[Delivery]:
+        own = self.own.receive(address, limit=limit)
+        return own if len(own) >= limit else [*own, *self.broker.receive(address, limit=limit - len(own))]
+
+    def accept(self, deliveries: Sequence[Delivery]) -> None:
+        """A broker that is away meanwhile gives its own again."""
+        if own := [each for each in deliveries if each.id > 0]:
+            self.own.accept(own)
+        if others := [each for each in deliveries if each.id < 0]:
+            self.broker.accept(others)
+
+
+class Post:
+    """The postman of one component."""
+
+    def __init__(self, component: str, own: Bus, broker: Bus, ledger: Ledger, clock: Clock, progress: Progress) -> None:
+        self.tray, self.own, self.broker = outbox(component), own, broker
+        self.ledger, self.clock, self.progress = ledger, clock, progress
+
+    async def run(self, halt: Halt) -> None:
+        rest, resting = FIRST_REST, ""
+        while not halt.is_set():
+            rung = halt.rung
+            try:
+                gone = await asyncio.to_thread(self.carry)
+            except PlaceFault as fault:
+                now, resting = self.clock.now(), fault.place
+                await self._report(Health(fault.place, False, now, str(fault), now + timedelta(seconds=rest)))
+                await halt.sleep(rest)
+                rest = min(LONGEST_REST, rest * 2)
+                continue
+            if resting and self.broker.away is None:
+                await self._report(Health(resting, True, self.clock.now()))
+                rest, resting = FIRST_REST, ""
+            if not gone:
+                await halt.nap(NAP, since=rung)
+
+    def carry(self) -> int:
+        """Publish one batch, then take it out of the outbox (never the other way); returns how many.
+        Raises `PlaceFault` while broker or ledger are away."""
+        parcels = self.own.receive(self.tray, limit=BATCH)
+        if parcels:
+            self.broker.publish([Say(each.to, each.message) for each in parcels])
+            self.own.accept(parcels)
+        return len(parcels)
+
+    async def _report(self, health: Health) -> None:
+        self.progress.report(health)
+        with contextlib.suppress(PlaceFault):  # the ledger itself may be what is away
+            await asyncio.to_thread(self.ledger.report, health)
