@@ -54,9 +54,11 @@ class Component:
         worker_alive: Callable[[Worker], bool | None],
         progress: Progress,
         talk: Talk | None = None,
+        extras: Sequence[Callable[[Halt], Coroutine[None, None, None]]] = (),
     ) -> None:
-        """`talk`: who is commanded, and speaks with other components; sources are swept only while it is ENABLED."""
-        self.ledger, self.clock, self.progress, self.talk = ledger, clock, progress, talk
+        """`talk`: who is commanded, and speaks with other components; sources are swept only while it is ENABLED.
+        `extras`: more jobs, until the halt."""
+        self.ledger, self.clock, self.progress, self.talk, self.extras = ledger, clock, progress, talk, extras
         self.inlets, self.announcers, self.worker_alive = inlets, announcers, worker_alive
         # Upstream first: whoever asks each in turn whether it has anything left then misses no file between two.
         flow = TopologicalSorter({lane.route.destination: [lane.route.source] for lane in lanes})
@@ -86,6 +88,7 @@ class Component:
                 jobs += [self._keep_tidy(lane.store, pools[lane.store.name], work) for lane in self._one_per_store()]
                 jobs.append(self._keep_reclaiming(work))
                 jobs += [outbox.run() for outbox in self._outboxes(work)]
+                jobs += [job(work) for job in self.extras]
                 jobs += [self._converse(self.talk, work)] if self.talk is not None else []
                 tasks = sweeps + [group.create_task(_own(job, work)) for job in jobs]
                 ending = await self._until_the_end(work, sweeps, intakes, pumps, once, give_up_after)

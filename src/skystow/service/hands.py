@@ -64,6 +64,7 @@ class Hands:
         self._pools: dict[type, ThreadPoolExecutor] = {}
         self._gathered: dict[type, deque[Act]] = {}
         self._crews: dict[type, int] = {}
+        self._under_way: set[Act] = set()
 
     def open(self) -> None:
         self._pools = {kind: ThreadPoolExecutor(skill.threads, kind.__name__) for kind, skill in self.skills.items()}
@@ -75,11 +76,16 @@ class Hands:
 
     def drop(self) -> None:
         """Let go of what is under way: it is asked for again. Threads end what they are at; acts may be done twice."""
-        self._gathered, self._crews = {}, {}
+        self._gathered, self._crews, self._under_way = {}, {}, set()
         for task in self._tasks:
             task.cancel()
 
     def take(self, act: Act, group: asyncio.TaskGroup, halt: Halt) -> None:
+        """One that is under way already, or rests, is not taken twice: its report answers both, and while a place is
+        away for an hour nothing heaps up."""
+        if act in self._under_way:
+            return
+        self._under_way.add(act)
         kind, skill = type(act), self.skills[type(act)]
         if isinstance(skill, Skill):
             self._start(self._do(kind, [act], halt, group), group)

@@ -9,14 +9,22 @@ from skystow.errors import SkystowError
 from skystow.service.component import Component, Ending
 from skystow.service.control import listening
 from skystow.service.halt import Halt
+from skystow.service.notify import Manager, informed
+
+NOBODY = Manager()
 
 
-async def run_together(components: Mapping[str, Component], halt: Halt, control: str) -> Ending:
+async def run_together(
+    components: Mapping[str, Component], halt: Halt, control: str, manager: Manager = NOBODY
+) -> Ending:
     """Until `halt`, or until each was told to exit. `control`: the directory of the sockets, each by its component's
-    name. Raises `OperatorFault` for what a person must change first: the others are ended in order before."""
+    name. `manager`: who started us, and is told how we are. Raises `OperatorFault` for what a person must change first:
+    the others are ended in order before."""
     together = Halt(halt)
     jobs = [_one(name, component, together, control) for name, component in components.items()]
-    ended = await asyncio.gather(*jobs, return_exceptions=True)
+    talks = [component.talk for component in components.values() if component.talk is not None]
+    async with informed(manager, talks, together):
+        ended = await asyncio.gather(*jobs, return_exceptions=True)
     # Those that we know how to explain first.
     for fault in sorted((each for each in ended if each is not None), key=lambda e: not isinstance(e, SkystowError)):
         raise fault

@@ -29,6 +29,7 @@ from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import Message
 from skystow.model.packing import packed
 from skystow.model.records import DeadLetter, Health, Notice
+from skystow.model.reports import Degraded
 from skystow.model.transfer import Destination
 from skystow.ports import Clock, Ledger
 from skystow.ports.talk import Bus, Conversation, Delivery, Talks
@@ -39,9 +40,9 @@ from skystow.service.status import Progress
 POLL = 0.5
 """Seconds between two looks at the bus, where others than this process speak on it; our own words ring the bell."""
 
-GATHER = 0.1
-"""Seconds from one round to the next, at least: what comes meanwhile shares a commit. The first after a silence goes at
-once."""
+GATHER, SHORTEST = 0.1, 0.004
+"""Seconds from one round to the next, at least, where there is no end of them: what comes meanwhile shares a commit.
+The first after a silence goes at once, and each after it waits twice as long as the one before."""
 
 BATCH = 500
 FIRST_REST, LONGEST_REST = 0.5, 30.0
@@ -52,6 +53,9 @@ ANSWER = 30.0
 OBEYED = 120.0
 """Seconds that a command waits for its end."""
 
+
+BUS = "bus"
+"""The place that a broker is."""
 
 LOGGED = (Become, Bury, Mark, Reply, Tell)
 
@@ -112,21 +116,26 @@ class Talk:
         destinations: Mapping[str, tuple[Destination, ...]],
         translate: Translate,
         tell: Callable[[Message], None],
+        keep: Callable[[Mapping[str, str]], None] = lambda _: None,
         log: Log = nobody,
         poll: float = POLL,
     ) -> None:
-        """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events. `log`: what a
-        person should see of what was written down (`LOGGED`)."""
+        """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events. `keep`: so it
+        does of what is kept, whenever that changes. `log`: what a person should see of what was written down
+        (`LOGGED`)."""
         self.conversation, self.bus, self.talks, self.ledger = conversation, bus, talks, ledger
         self.clock, self.progress, self.bells = clock, progress, bells
-        self.destinations, self.translate, self.tell, self.log = destinations, translate, tell, log
+        self.destinations, self.translate, self.tell, self.keep, self.log = destinations, translate, tell, keep, log
         self.hands = Hands(conversation.name, skills, report=self._heard, away=self._report, well=self._report_well)
         self.poll = poll
         self.state = Summary.STANDBY
         self.error: tuple[int, str] = (0, "")
         self._inbox: deque[_Heard | _Command] = deque()
         self._command: _Command | None = None
-        self._open = self._begun = False
+        self._open = self.begun = False  # once begun, it was restored
+        self.turned = monotonic()  # when its latest round began
+        self._busy = 0
+        self._away = ""
         self._rest = FIRST_REST
         self._lock = threading.Lock()
         self._halt = Halt()
@@ -194,6 +203,7 @@ class Talk:
     async def _keep_talking(self, halt: Halt, group: asyncio.TaskGroup) -> None:
         while not halt.is_set() and self.state is not Summary.OFFLINE:
             rung, began = halt.rung, monotonic()
+            self.turned = began
             try:
                 if not self._open:
                     await self._in_thread(self._rebuild)
@@ -207,9 +217,10 @@ class Talk:
                 self._refuse(fault)
                 await self._rest_after(fault)
                 continue
-            if busy:
-                await halt.sleep(GATHER - (monotonic() - began))
-            else:
+            self._busy = self._busy + 1 if busy else 0
+            if self._busy > 1:
+                await halt.sleep(min(GATHER, SHORTEST * 2 ** min(self._busy, 8)) - (monotonic() - began))
+            elif not busy:
                 await halt.nap(self._pause(), since=rung)
 
     async def _in_thread(self, call: Callable[..., Result], *args: object) -> Result:
@@ -218,10 +229,11 @@ class Talk:
     def _rebuild(self) -> None:
         name = self.conversation.name
         kept = dict(self.talks.kept(name))
-        if self._begun:
+        if self.begun:
             kept["state"] = self.state.name  # whatever was commanded and could not be written down did not happen
         self.conversation.restore(self.talks.steps(name), kept)
-        self._begun = True
+        self.keep(kept)
+        self.begun = True
         self.state = getattr(self.conversation, "state", Summary.ENABLED)
 
     async def _round(self, group: asyncio.TaskGroup) -> bool:
@@ -229,7 +241,8 @@ class Talk:
         with self._lock:
             items = list(self._inbox)
             self._inbox.clear()
-        now, effects = self.clock.now(), list[Effect]()
+        now = self.clock.now()
+        effects = await self._look_at_bus(now)
         for delivery in deliveries:
             effects += self._told(delivery.message, now)
         try:
@@ -253,6 +266,19 @@ class Talk:
             if isinstance(effect, Do):
                 self.hands.take(effect.act, group, self._halt)
         return bool(deliveries or items)
+
+    async def _look_at_bus(self, now: datetime) -> list[Effect]:
+        """A broker that is away: the conversation goes on with all else, and judges no silence."""
+        fault, told = self.bus.away, self._away
+        said = "" if fault is None else str(fault)
+        if said == told:
+            return []
+        self._away = said
+        if fault is not None:
+            await self._report(fault, 0.0)
+        else:
+            await self._report_well(BUS)
+        return self._told(Degraded(BUS, away=fault is not None, reason=said), now)
 
     def _receive(self) -> list[Delivery]:
         talk = self.conversation
@@ -292,6 +318,8 @@ class Talk:
         buries = [each for each in effects if isinstance(each, Bury)]
         if notes or says or marks or buries or kept:
             self.talks.converse(name, notes=notes, says=says, marks=marks, buries=buries, keep=kept)
+        if kept:
+            self.keep(kept)
         if says or by_source:
             self.bells.ring()
 
@@ -334,7 +362,7 @@ class Talk:
         if self._rest != FIRST_REST:
             self._rest = FIRST_REST
             for place in [health.place for health in self.progress.healths.values() if not health.well]:
-                if place in ("ledger", "bus"):
+                if place == "ledger":
                     await self._report_well(place)
 
     async def _report(self, fault: PlaceFault, rest: float) -> None:

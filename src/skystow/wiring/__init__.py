@@ -45,6 +45,7 @@ from skystow.wiring.ends import (
     site_tree,
     there_or_above,
 )
+from skystow.wiring.wires import Job
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
@@ -109,11 +110,16 @@ class House:
                 continue
             if name == "controller" and not self.inlets and JOURNAL.name in self.announcers:
                 announcers[JOURNAL.name] = self.announcers[JOURNAL.name]  # else the file archiver keeps it
-            made[name] = self._component(part.talk, (), part.lanes, announcers)
+            made[name] = self._component(part.talk, (), part.lanes, announcers, part.jobs)
         return made
 
     def _component(
-        self, talk: Talk | None, inlets: Sequence[Inlet], lanes: Sequence[Lane], announcers: Mapping[str, Announcer]
+        self,
+        talk: Talk | None,
+        inlets: Sequence[Inlet],
+        lanes: Sequence[Lane],
+        announcers: Mapping[str, Announcer],
+        jobs: Sequence[Job] = (),
     ) -> Component:
         from skystow.adapters.process import alive, this_worker
 
@@ -126,6 +132,7 @@ class House:
             worker_alive=partial(alive, me=this_worker()),
             progress=self.progress,
             talk=talk,
+            extras=jobs,
         )
 
 
@@ -171,6 +178,7 @@ def build(
         for name, root in roots.items():
             ledger.note_place(name, root)
         progress, others = Progress(), {each.name: each.root for each in site.destinations}
+        imaging = Imaging(site.image, ledger, clock, policy, progress, ends, tell, together, others, log)
         try:
             yield House(
                 ledger=ledger,
@@ -188,9 +196,10 @@ def build(
                 config=site,
                 notes={name: source.notes for name, source in swept.items()},
                 progress=progress,
-                imaging=Imaging(site.image, ledger, clock, policy, progress, ends, tell, together, others, log),
+                imaging=imaging,
             )
         finally:
+            imaging.wires.close()
             for source in sources.values():
                 source.close()
 

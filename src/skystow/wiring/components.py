@@ -49,12 +49,14 @@ from skystow.wiring.image import (
     roots,
     trees,
 )
+from skystow.wiring.wires import Job, Wires
 
 if TYPE_CHECKING:
     from skystow.adapters.ledger import SqlLedger
     from skystow.adapters.shelf import Shelf
     from skystow.adapters.tree import LocalTree
     from skystow.service.status import Progress
+    from skystow.service.view import View
 
 ALGORITHM = "sha256"
 
@@ -68,6 +70,7 @@ class Part:
 
     talk: Talk
     lanes: Sequence[Lane] = ()
+    jobs: Sequence[Job] = ()
 
 
 @dataclass
@@ -90,6 +93,7 @@ class Imaging:
 
     def __post_init__(self) -> None:
         self.bells = Bells()
+        self.wires = Wires(self.section, self.ledger, self.clock, self.progress, self.bells.ring)
         if self.section is not None:
             make_places(self.section)
         self.trees = trees(self.section) if self.section else {}
@@ -111,34 +115,38 @@ class Imaging:
             case "oods":
                 return self._oods()
             case "files":
-                return Part(self._talk(Standing(FILES), {}, {}))
+                return self._part(Standing(FILES), {}, {})
         for each in self.image.forwarders:
             if each.name == name:
                 return self._forwarder(each)
         raise ConfigError(f"this site has no component {name}")
 
-    def _talk(
+    def _part(
         self,
         conversation: Conversation,
         skills: Mapping[type, Skill | Joint],
         destinations: Mapping[str, tuple[Destination, ...]],
-        filename: Callable[[Notice], str] = lambda _: "",
-    ) -> Talk:
-        return Talk(
+        lanes: Sequence[Lane] = (),
+        view: View | None = None,
+    ) -> Part:
+        wire = self.wires.wire(conversation)
+        talk = Talk(
             conversation,
-            bus=self.ledger.bus,
-            talks=self.ledger.talks,
+            bus=wire.bus,
+            talks=wire.talks,
             ledger=self.ledger,
             clock=self.clock,
             progress=self.progress,
             bells=self.bells,
             skills=skills,
             destinations=destinations,
-            translate=partial(_translated, filename),
+            translate=_translated,
             tell=self.tell,
+            keep=view.keep if view is not None else _unseen,
             log=self.log,
             poll=TOGETHER if self.together else POLL,
         )
+        return Part(talk, lanes, (*wire.jobs, *([view.run] if view is not None else [])))
 
     def _archiver(self) -> Part:
         from skystow.adapters.presence import Presences
@@ -161,9 +169,9 @@ class Imaging:
             host=host,
             initial_state=own.initial_state,
         )
-        board = Skill(Presences(self.ledger.board))
+        board = Skill(Presences(self.wires.board()))
         skills = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), board)
-        return Part(self._talk(Archiver(settings), skills, {}))
+        return self._part(Archiver(settings), skills, {}, view=self.wires.view())
 
     def _controller(self) -> Part:
         from skystow.adapters.landing import Landing
@@ -199,7 +207,7 @@ class Imaging:
         targets = (Destination(BACKBONE, owned=False), Destination(OODS))
         destinations = {STAGING: tuple(each for each in targets if each.name in links)}
         lanes = [self._link_lane(STAGING, each.name) for each in destinations[STAGING]]
-        return Part(self._talk(Controller(settings), skills, destinations), lanes)
+        return self._part(Controller(settings), skills, destinations, lanes)
 
     def _link_lane(self, source: str, name: str) -> Lane:
         from skystow.adapters.hardlink import HardlinkStore
@@ -231,7 +239,7 @@ class Imaging:
             ack_timeout=timedelta(seconds=config.ack_timeout),
             initial_state=config.initial_state,
         )
-        board = Skill(Presences(self.ledger.board, config.name, settings.address, settings.presence_key))
+        board = Skill(Presences(self.wires.board(), config.name, settings.address, settings.presence_key))
         fetcher = HeaderFetcher(work, FetchOptions(seconds=config.header_timeout, most_bytes=config.header_size))
         skills: dict[type, Skill | Joint] = {
             acts.Register: board,
@@ -243,7 +251,7 @@ class Imaging:
         }
         destinations = {config.name: (Destination(STAGING, owned=False),)}
         lane = self._link_lane(config.name, STAGING) if config.send == "link" else self._copy_lane(config)
-        return Part(self._talk(Forwarder(settings), skills, destinations), [lane])
+        return self._part(Forwarder(settings), skills, destinations, [lane])
 
     def _copy_lane(self, config: ForwarderConfig) -> Lane:
         """To another file system of this host, or to another host."""
@@ -276,7 +284,7 @@ class Imaging:
         skills: dict[type, Skill | Joint] = {acts.Ingest: Joint(partial(_ingest, shelf, self.ledger, tree), threads=2)}
         if config.expire:
             skills[acts.Expire] = Skill(partial(self._expire, config.expire, tree))
-        return Part(self._talk(Oods(settings), skills, {}))
+        return self._part(Oods(settings), skills, {})
 
     def _expire(self, config: Expiry, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002
         def crowded() -> bool:
@@ -359,7 +367,11 @@ def _removed(ledger: Ledger, tree: LocalTree, bad: IngestFailed) -> IngestFailed
     return bad
 
 
-def _translated(filename: Callable[[Notice], str], notice: Notice) -> Message | None:
+def _unseen(kept: Mapping[str, str]) -> None:
+    """Nobody looks."""
+
+
+def _translated(notice: Notice) -> Message | None:
     """What became of a file, for the conversation whose it is."""
     path, destination = str(notice.path), str(notice.body["destination"])
     try:
@@ -368,5 +380,5 @@ def _translated(filename: Callable[[Notice], str], notice: Notice) -> Message | 
         return None
     if notice.kind == Step.DELIVERED:
         digest, size = str(notice.body["digest"]), int(notice.body["size"] or 0)
-        return HandedOff(obsid, path, destination, digest, size, filename(notice))
+        return HandedOff(obsid, path, destination, digest, size)
     return HandoffFailed(obsid, path, destination, str(notice.body["text"]))
