@@ -153,14 +153,7 @@ class Server(ABC):
     def creation(self, name: str) -> list[str]: ...
 
     def make_certificates(self, where: Path | None = None) -> None:
-        """An authority (`ca.pem`), and a certificate of it for this machine's loopback address."""
-        subject = ["-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        authority = ["-x509", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"]
-        server = ["-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost", "-keyout", "key.pem"]
-        names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE", "-out", "cert.pem"]
-        for options in (authority, [*server, *names]):
-            command = ["openssl", "req", *subject, *options]
-            subprocess.run(command, cwd=where or self.home, check=True, capture_output=True)
+        certificates(where or self.home)
 
     @property
     def tls_ca(self) -> Path:
@@ -269,6 +262,16 @@ def _empty_ledger(server: Server) -> EmptyLedger:
         return url
 
     return empty
+
+
+def certificates(where: Path) -> None:
+    """An authority (`ca.pem`), and a certificate of it for this machine's loopback address (`cert.pem`, `key.pem`)."""
+    subject = ["-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    authority = ["-x509", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.pem"]
+    server = ["-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost", "-keyout", "key.pem"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE", "-out", "cert.pem"]
+    for options in (authority, [*server, *names]):
+        subprocess.run(["openssl", "req", *subject, *options], cwd=where, check=True, capture_output=True)
 
 
 def free_port() -> int:
