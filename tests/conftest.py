@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.brokers import cut_proxy as cut_proxy
+from tests.brokers import rabbitmq as rabbitmq
+from tests.brokers import vhost as vhost
 from tests.servers import mariadb as mariadb
 from tests.servers import mariadb_ledger as mariadb_ledger
 from tests.servers import postgres as postgres
@@ -21,6 +24,8 @@ from tests.servers import server as server
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = (
     "bwrap",
+    "epmd",
+    "erl_call",
     "make",
     "mariadb-install-db",
     "mount",
@@ -30,6 +35,7 @@ TOOLS = (
     "ssh",
     "strace",
     "unshare",
+    "/usr/sbin/rabbitmqctl",
     "/usr/sbin/sshd",
 )
 
