@@ -14,7 +14,7 @@ from skystow.adapters.memory import ManualClock, MemoryBus, MemoryLedger
 from skystow.model.records import Worker
 from skystow.ports.image import Catalogue
 from skystow.ports.talk import Bus, Scoreboard
-from skystow.testing.board_contract import BoardContract, PassTime
+from skystow.testing.board_contract import OwnBoardContract, PassTime
 from skystow.testing.bus_contract import BusContract, Dead, Spoil
 from skystow.testing.catalogue_contract import CatalogueContract
 from skystow.testing.ledger_kit import ANNA, BEN
@@ -95,7 +95,7 @@ class TestBus(BusContract):
         assert len(dead()) == 2
 
 
-class TestBoard(BoardContract):
+class TestBoard(OwnBoardContract):
     @pytest.fixture
     def board(self, door: Door) -> Scoreboard:
         return door.board

@@ -48,7 +48,8 @@ class Settings:
     """`target_root`: the absolute directory at `target_host` (`[user@]host`; "": no host) below which locations may
     lie. `locations`: the camera's, each with its detectors; `detectors`: those of a message without locations.
     `component` is `ip:host`. `patience`: how long a header or pixels are tried for. `forget_after`: an exposure to
-    which nothing happens for so long is not waited for any more."""
+    which nothing happens for so long is not waited for any more. `shared_presence`: the key that this forwarder keeps
+    alive together with others, as the originals do ("": one of its own)."""
 
     target_root: str
     locations: Mapping[str, tuple[str, ...]]
@@ -64,6 +65,7 @@ class Settings:
     patience: timedelta = timedelta(minutes=10)
     forget_after: timedelta = timedelta(days=7)
     initial_state: str = "enabled"
+    shared_presence: str = ""
 
     @property
     def address(self) -> str:
@@ -71,7 +73,7 @@ class Settings:
 
     @property
     def presence_key(self) -> str:
-        return f"{self.name}_association"
+        return self.shared_presence or f"{self.name}_association"
 
 
 @dataclass(slots=True)

@@ -19,11 +19,12 @@ class _ReportOfObsid(Report):
 
 @dataclass(frozen=True, slots=True)
 class ForwarderFound(Report):
-    """Popped from the scoreboard's list: its host, its address on the bus, its presence key."""
+    """Popped from the scoreboard's list: its name, its address on the bus, its presence key, its `ip:hostname`."""
 
     name: str
     address: str
     presence_key: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from skystow.errors import PlaceFault
 from skystow.model.acts import Act, Bury, Effect, Mark, Milestone, Note, Say
@@ -101,14 +101,23 @@ class Talks(Protocol):
         ...
 
 
+class Listed(NamedTuple):
+    """A forwarder on the list. `host`: its `ip:hostname`, where the list says it."""
+
+    name: str
+    address: str
+    presence_key: str
+    host: str = ""
+
+
 class Scoreboard(Protocol):
     """Who is there, as hints that expire: nothing on it is ever the only record of anything."""
 
     def register(self, name: str, address: str, presence_key: str) -> None:
-        """Be on the list of forwarders, once, however often it is said."""
+        """Be on the list of forwarders, once, however often it is said; who is on it already keeps his turn."""
 
-    def pop(self) -> tuple[str, str, str] | None:
-        """Take (name, address, presence key) from the list, the longest waiting first."""
+    def pop(self) -> Listed | None:
+        """Take one from the list, the longest waiting first. What is no forwarder is set aside, and named."""
 
     def beat(self, key: str, value: str, seconds: float) -> None:
         """`key` is alive for `seconds` from now."""
@@ -117,6 +126,18 @@ class Scoreboard(Protocol):
 
     def forget(self, key: str) -> None:
         """Not alive any more, at once."""
+
+
+class Panel(Protocol):
+    """What others may read of a component: a copy of what the ledger keeps, shown anew whenever it is not there."""
+
+    def show(self, facts: Mapping[str, str]) -> None:
+        """`facts`: state, session, jobnum, paired_forwarder, forwarders, as they are kept."""
+        ...
+
+    def shows(self, facts: Mapping[str, str]) -> bool:
+        """Whether just these are there."""
+        ...
 
 
 class Conversation(Protocol):

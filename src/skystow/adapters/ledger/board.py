@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from skystow.adapters.ledger.database import Database, whole
 from skystow.adapters.ledger.schema import board
 from skystow.adapters.ledger.values import hashed, plain
+from skystow.ports.talk import Listed
 
 _B = board.c
 _THIS = _B.hash == sa.bindparam("which", type_=_B.hash.type)
@@ -35,7 +36,7 @@ class EmbeddedBoard:
     def register(self, name: str, address: str, presence_key: str) -> None:
         _register(self._database, name, address, presence_key)
 
-    def pop(self) -> tuple[str, str, str] | None:
+    def pop(self) -> Listed | None:
         with self._database.reading() as connection:  # an empty list costs no write lock
             if connection.execute(FIRST).first() is None:
                 return None
@@ -84,13 +85,12 @@ def _put(connection: sa.Connection, which: bytes, key: str, said: str, until: in
 
 
 @whole
-def _pop(database: Database) -> tuple[str, str, str] | None:
+def _pop(database: Database) -> Listed | None:
     with database.writing() as connection:
         # On a server another may delete the row between our look and our take: then we look again.
         while (row := connection.execute(FIRST).first()) is not None:
             if connection.execute(_TAKE, {"taken": row.id}).rowcount == 1:
-                name, address, presence_key = json.loads(row.value)
-                return name, address, presence_key
+                return Listed(*json.loads(row.value))
     return None
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from threading import RLock
 
 from skystow.ports import Clock
+from skystow.ports.talk import Listed
 
 
 class MemoryBoard:
@@ -13,14 +14,14 @@ class MemoryBoard:
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._lock = clock, RLock()
-        self._list: dict[str, tuple[str, str, str]] = {}
+        self._list: dict[str, Listed] = {}
         self._keys: dict[str, tuple[str, datetime]] = {}
 
     def register(self, name: str, address: str, presence_key: str) -> None:
         with self._lock:
-            self._list[name] = (name, address, presence_key)  # a name that is on the list keeps its turn
+            self._list[name] = Listed(name, address, presence_key)  # a name that is on the list keeps its turn
 
-    def pop(self) -> tuple[str, str, str] | None:
+    def pop(self) -> Listed | None:
         with self._lock:
             first = next(iter(self._list), None)
             return None if first is None else self._list.pop(first)
