@@ -171,7 +171,7 @@ class Imaging:
         )
         board = Skill(Presences(self.wires.board()))
         skills = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), board)
-        return self._part(Archiver(settings), skills, {}, view=self.wires.view())
+        return self._part(Archiver(settings), skills, {}, view=self.wires.view(settings.session_id))
 
     def _controller(self) -> Part:
         from skystow.adapters.landing import Landing
@@ -238,6 +238,7 @@ class Imaging:
             association_key=association(image),
             ack_timeout=timedelta(seconds=config.ack_timeout),
             initial_state=config.initial_state,
+            shared_presence=self.wires.shared_presence,
         )
         board = Skill(Presences(self.wires.board(), config.name, settings.address, settings.presence_key))
         fetcher = HeaderFetcher(work, FetchOptions(seconds=config.header_timeout, most_bytes=config.header_size))

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from skystow.adapters.ledger import SqlLedger
     from skystow.adapters.rabbitmq.broker import BrokerOptions, RabbitBus
     from skystow.adapters.rabbitmq.queues import Queues
-    from skystow.adapters.redis.board import BoardOptions
+    from skystow.adapters.redis.board import BoardOptions, RedisBoard, RedisView
     from skystow.service.status import Progress
     from skystow.service.view import View
+
+SHARED_PRESENCE = "f99_association"
+"""What the originals keep alive, whatever their names."""
 
 Job = Callable[[Halt], Coroutine[None, None, None]]
 
@@ -44,7 +47,7 @@ class Wires:
     clock: Clock
     progress: Progress
     ring: Callable[[], None]
-    _open: list[RabbitBus] = field(default_factory=list)
+    _open: list[RabbitBus | RedisBoard | RedisView] = field(default_factory=list)
 
     def wire(self, conversation: Conversation) -> Wire:
         """Raises `ConfigError`."""
@@ -74,17 +77,28 @@ class Wires:
         with needed("redis", "a scoreboard on Redis"):
             from skystow.adapters.redis.board import RedisBoard
         queues = queues_of(self.image, self.image.bus)
-        return RedisBoard(board_options(config), queue_of=queues.queue_of, address_of=queues.address_of)
+        board = RedisBoard(board_options(config), queue_of=queues.queue_of, address_of=queues.address_of)
+        self._open.append(board)
+        return board
 
-    def view(self) -> View | None:
-        """Keeps the Archiver's hash on the scoreboard, where there is one."""
+    @property
+    def shared_presence(self) -> str:
+        """The key that every forwarder keeps alive ("": each its own)."""
+        config = self.image.scoreboard if self.image else None
+        return SHARED_PRESENCE if config is not None and config.presence == "shared" else ""
+
+    def view(self, session: str) -> View | None:
+        """Keeps the Archiver's hash on the scoreboard, where there is one. Raises `ConfigError`."""
         config = self.image.scoreboard if self.image else None
         if self.image is None or config is None or not config.view:
             return None
         from skystow.adapters.redis.board import RedisView
         from skystow.service.view import View
 
-        return View(RedisView(board_options(config), self.image.name), self.clock, self.progress)
+        queues = queues_of(self.image, self.image.bus)
+        panel = RedisView(board_options(config), self.image.name, queue_of=queues.queue_of)
+        self._open.append(panel)
+        return View(panel, self.clock, self.progress, session=session)
 
     def close(self) -> None:
         while self._open:
