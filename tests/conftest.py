@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from tests.brokers import cut_proxy as cut_proxy
 from tests.brokers import rabbitmq as rabbitmq
 from tests.brokers import vhost as vhost
+from tests.redis_server import redis_process as redis_process
+from tests.redis_server import redis_server as redis_server
 from tests.servers import mariadb as mariadb
 from tests.servers import mariadb_ledger as mariadb_ledger
 from tests.servers import postgres as postgres
@@ -30,6 +32,7 @@ TOOLS = (
     "mariadb-install-db",
     "mount",
     "openssl",
+    "redis-server",
     "rsync",
     "setpriv",
     "ssh",
