@@ -120,4 +120,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("transfer-states", TransferStates)
     app.add_directive("layout-fields", LayoutFields)
     app.add_directive("row-fields", RowFields)
+    app.setup_extension("component_states")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -45,6 +45,11 @@ HEADINGS = {
     ("image", "forwarders", "host"): "`host`",
     ("image", "forwarders", "camera", "raw"): "`camera: raw`",
     ("image", "forwarders", "camera", "simulated"): "`camera: simulated`",
+    ("image", "bus"): "`image.bus`",
+    ("image", "bus", "tls"): "`image.bus.tls`",
+    ("image", "bus", "queues"): "`image.bus.queues`",
+    ("image", "scoreboard"): "`image.scoreboard`",
+    ("image", "scoreboard", "tls"): "`image.bus.tls`",
 }
 
 
