@@ -144,8 +144,14 @@ async def other(broker: Broker, vhost: str, staging: Path) -> AsyncIterator[Othe
         yield made
 
 
+def processor(process: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor that it has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def measure(
-    options: argparse.Namespace, broker: Broker, vhost: str, staging: Path, controller: psutil.Process
+    options: argparse.Namespace, broker: Broker, vhost: str, staging: Path, controller: subprocess.Popen[bytes]
 ) -> None:
     async with other(broker, vhost, staging) as them:
         singles = range(1, options.singles + 1)
@@ -160,9 +166,8 @@ async def measure(
         await them.until([them.name(number) for number in burst])
         seconds = time.perf_counter() - begin
         cpu = processor(controller) - cpu
-        print(
-            f"burst: {options.files / seconds:.0f} files/s ({options.files} in {seconds:.2f} s, {cpu:.2f} s of processor)"
-        )
+        used = f"{options.files} in {seconds:.2f} s, {cpu:.2f} s of processor"
+        print(f"burst: {options.files / seconds:.0f} files/s ({used})")
 
 
 def controller(options: argparse.Namespace, root: Path, broker: Broker, redis: RedisServer, ledger: str) -> None:
