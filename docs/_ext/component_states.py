@@ -67,8 +67,8 @@ def svg(law: Law, may_fault: Iterable[Summary]) -> str:
     return "".join(
         [
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 410" role="img" class="component-states" '
-            'font-family="var(--font-stack, sans-serif)" font-size="15" aria-labelledby="component-states-title" '
-            'style="display: block; margin: 1.5rem auto; max-width: 36rem; width: 100%">',
+            'font-size="15" aria-labelledby="component-states-title" style="display: block; margin: 1.5rem auto; '
+            'max-width: 36rem; width: 100%; font-family: var(--font-stack, sans-serif)">',
             '<title id="component-states-title">States of a component, and the commands between them</title>',
             f"<defs>{_tip('step-tip', INK)}{_tip('fall-tip', ALARM)}</defs>",
             *(_fall(before) for before in sorted(may_fault)),
