@@ -1,11 +1,15 @@
 """A site at work with a simulated ComCam and its header service in the same process: what `make run` starts.
 
-    python -m skystow.wiring.rehearsal SITE --log FILE [--exposures 60] [--cadence 5]
+    python -m skystow.wiring.rehearsal SITE --log FILE [--exposures 60] [--cadence 5] [--alone [--host NAME]]
 
 The camera begins when the Archiver is ENABLED (`skystow control SITE archiver start`, then `enable`). What it does is
 written to the log, one JSON line each: `what` (`headers`, `begun`, `announced`), `obsid` and `at` (Unix seconds).
 Started again with the same log, it takes the exposures that are left, and once more the one that was cut off: nobody
 has its pixels yet. Goes on archiving when all is taken, until SIGTERM; exit 0 then.
+
+With `--alone` camera and header service are all that runs: components have processes of their own (`skystow run SITE
+--component …`), with the same site file. Events go to the Archiver by the site's ledger, which is waited for where it is
+away; pixels each forwarder makes by itself, as they follow from an exposure's name.
 """
 
 from __future__ import annotations
@@ -16,27 +20,33 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skystow.config import Site, load
 from skystow.config.image import Image
-from skystow.errors import ConfigError
+from skystow.errors import ConfigError, PlaceFault, Stopped
 from skystow.model.acts import Say
 from skystow.model.lifecycle import Summary
 from skystow.model.messages import LargeFileObjectAvailable, StartIntegration
 from skystow.service.halt import Halt
 from skystow.service.host import run_together
-from skystow.service.talk import Talk
-from skystow.simulate.comcam import ComCam, HeaderService, Observe, Programme
-from skystow.wiring import build
-from skystow.wiring.components import Imaging
-from skystow.wiring.image import component_names, control_directory, make_camera
+from skystow.simulate.comcam import LOOPBACK, ComCam, HeaderService, Observe, Programme
+from skystow.wiring import build, ledgers
+from skystow.wiring.image import audiences, component_names, control_directory, make_camera
+
+if TYPE_CHECKING:
+    from skystow.adapters.ledger import SqlLedger
 
 HEADERS, BEGUN, ANNOUNCED = "headers", "begun", "announced"
+
+REST = 0.5
+"""Seconds between two tries at a ledger that is away."""
+
+Publish = Callable[[Sequence[Say]], None]
 
 
 class Diary:
@@ -84,45 +94,50 @@ def left(programme: Programme, taken: set[str]) -> Programme | None:
 
 
 class Camera:
-    """The outside world, in a thread of its own: it speaks when it likes."""
+    """The outside world, in a thread or a process of its own: it speaks when it likes. `host`: the name by which others
+    reach its header service."""
 
-    def __init__(self, imaging: Imaging, camera: ComCam, programme: Programme, diary: Diary) -> None:
-        self.imaging, self.camera, self.programme, self.diary = imaging, camera, programme, diary
+    def __init__(
+        self, camera: ComCam, programme: Programme, diary: Diary, publish: Publish, *, host: str = LOOPBACK
+    ) -> None:
+        self.camera, self.programme, self.diary, self.publish, self.host = camera, programme, diary, publish, host
 
-    def observe(self, archiver: Talk, halt: Halt) -> None:
-        service = HeaderService(self.camera, port=self.diary.port, exposure_time=self.programme.exposure_time)
+    def observe(self, enabled: Callable[[], bool], halt: Halt) -> None:
+        """From when the Archiver is `enabled` until `halt`."""
+        exposure_time = self.programme.exposure_time
+        service = HeaderService(self.camera, host=self.host, port=self.diary.port, exposure_time=exposure_time)
         with service.serving() as headers:
             self.diary.write(what=HEADERS, port=int(headers.url.rpartition(":")[2]))
-            while archiver.state is not Summary.ENABLED and not halt.wait(0.05):
+            while not enabled() and not halt.wait(0.05):
                 pass
             if (remaining := left(self.programme, self.diary.taken)) is not None:
-                Observe(self.camera, headers, self.publish, remaining).run(halt)
+                Observe(self.camera, headers, self.say, remaining).run(halt)
             while not halt.wait(1.0):  # headers are fetched, again if need be, as long as we run
                 pass
 
-    def publish(self, says: Sequence[Say]) -> None:
+    def say(self, says: Sequence[Say]) -> None:
         for say in says:
             if isinstance(say.message, StartIntegration):
                 self.diary.write(what=BEGUN, obsid=say.message.key)
-        self.imaging.ledger.bus.publish(says)
-        self.imaging.bells.ring()
+        self.publish(says)
         for say in says:
             if isinstance(say.message, LargeFileObjectAvailable):
                 self.diary.write(what=ANNOUNCED, obsid=say.message.key)
 
 
-def _camera(image: Image) -> ComCam:
-    camera = make_camera(image.forwarders[0], image)
+def _image(config: Site) -> tuple[Image, ComCam]:
+    """The site's image door and its camera. Raises `ConfigError`."""
+    if config.image is None:
+        raise ConfigError("this site has no image:", remedy="without a camera there is nothing to rehearse")
+    camera = make_camera(config.image.forwarders[0], config.image)
     if not isinstance(camera, ComCam):
         raise ConfigError("the camera of this site is no simulated one, which is all that can be rehearsed with")
-    return camera
+    return config.image, camera
 
 
 def rehearse(path: str, config: Site, programme: Programme, diary: Diary, halt: Halt) -> None:
     """Until `halt`. Raises `ConfigError` and other `OperatorFault`s."""
-    if config.image is None:
-        raise ConfigError("this site has no image:", remedy="without a camera there is nothing to rehearse")
-    camera = _camera(config.image)
+    _, camera = _image(config)
 
     def ended(future: Future[None]) -> None:
         if future.exception() is not None:
@@ -135,13 +150,54 @@ def rehearse(path: str, config: Site, programme: Programme, diary: Diary, halt: 
         components = house.components(component_names(config))
         archiver = components["archiver"].talk
         assert archiver is not None  # noqa: S101 - of every component of a site
-        observing = thread.submit(Camera(imaging, camera, programme, diary).observe, archiver, halt)
+
+        def publish(says: Sequence[Say]) -> None:
+            imaging.ledger.bus.publish(says)
+            imaging.bells.ring()
+
+        outside = Camera(camera, programme, diary, publish)
+        observing = thread.submit(outside.observe, lambda: archiver.state is Summary.ENABLED, halt)
         observing.add_done_callback(ended)
         try:
             asyncio.run(run_together(components, halt, control_directory(path, config)))
         finally:
             halt.set()
         observing.result()
+
+
+def observe(config: Site, programme: Programme, diary: Diary, halt: Halt, *, host: str = LOOPBACK) -> None:
+    """The instrument alone, until `halt`; the ledger says when the Archiver is ENABLED. Raises `ConfigError` and other
+    `OperatorFault`s."""
+    image, camera = _image(config)
+    with _ledger(config, halt) as ledger:
+
+        def publish(says: Sequence[Say]) -> None:
+            _patiently(lambda: ledger.bus.publish(says), halt)
+
+        def enabled() -> bool:
+            return _patiently(lambda: ledger.talks.kept(image.name).get("state"), halt) == Summary.ENABLED.name
+
+        Camera(camera, programme, diary, publish, host=host).observe(enabled, halt)
+
+
+@contextmanager
+def _ledger(config: Site, halt: Halt) -> Iterator[SqlLedger]:
+    from skystow.adapters.clock import SystemClock
+
+    with ExitStack() as stack:
+        opening = ledgers.open_at(ledgers.site_ledger(config), SystemClock(), config.retry.policy(), audiences(config))
+        yield _patiently(lambda: stack.enter_context(opening), halt)
+
+
+def _patiently(call: Callable[[], Result], halt: Halt) -> Result:
+    """While the ledger is away it is tried again: a camera does not say twice what nobody could take. Raises `Stopped`
+    at `halt`."""
+    while True:
+        try:
+            return call()
+        except PlaceFault as fault:
+            if halt.wait(REST):
+                raise Stopped("stopped while the ledger was away") from fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:

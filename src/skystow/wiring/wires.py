@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from skystow.config.image import Image
 from skystow.config.wire import RabbitMQ, Redis
-from skystow.errors import ConfigError
-from skystow.ports import Clock
+from skystow.errors import ConfigError, PlaceFault
+from skystow.ports import Clock, Finding
 from skystow.ports.talk import Bus, Conversation, Scoreboard, Talks
 from skystow.service.halt import Halt
 from skystow.service.post import Post, Relay
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 SHARED_PRESENCE = "f99_association"
 """What the originals keep alive, whatever their names."""
+
+ANSWER = 10.0
+"""Seconds that a broker has to answer the doctor."""
 
 Job = Callable[[Halt], Coroutine[None, None, None]]
 
@@ -74,10 +79,7 @@ class Wires:
         config = self.image.scoreboard if self.image else None
         if self.image is None or config is None:
             return self.ledger.board
-        with needed("redis", "a scoreboard on Redis"):
-            from skystow.adapters.redis.board import RedisBoard
-        queues = queues_of(self.image, self.image.bus)
-        board = RedisBoard(board_options(config), queue_of=queues.queue_of, address_of=queues.address_of)
+        board = _redis(self.image, config)
         self._open.append(board)
         return board
 
@@ -117,6 +119,13 @@ class needed:  # noqa: N801 - reads as a sentence
         if isinstance(error, ModuleNotFoundError):
             remedy = f"pip install 'skystow[{self.extra}]'"
             raise ConfigError(f"{self.what} needs the Python package {error.name}", remedy=remedy) from error
+
+
+def _redis(image: Image, config: Redis) -> RedisBoard:
+    with needed("redis", "a scoreboard on Redis"):
+        from skystow.adapters.redis.board import RedisBoard
+    queues = queues_of(image, image.bus)
+    return RedisBoard(board_options(config), queue_of=queues.queue_of, address_of=queues.address_of)
 
 
 def queues_of(image: Image, config: RabbitMQ | None) -> Queues:
@@ -172,3 +181,47 @@ def board_options(config: Redis) -> BoardOptions:
         list=config.list,
         shared=config.presence == "shared",
     )
+
+
+def reached(image: Image) -> Iterator[Finding]:
+    """Whether broker and scoreboard answer, and are as we want them: what is missing there is declared."""
+    if image.bus is not None:
+        yield _broker(image, image.bus)
+    if image.scoreboard is not None:
+        yield _scoreboard(image, image.scoreboard)
+
+
+def _broker(image: Image, config: RabbitMQ) -> Finding:
+    from skystow.adapters.rabbitmq import broker
+    from skystow.adapters.rabbitmq.dialect import Dialect
+
+    queues, rung = queues_of(image, config), threading.Event()
+    bus = broker.RabbitBus(
+        broker_options(config), Dialect(image.short_name, queues), "check", (), aside=_nothing, ring=rung.set
+    )
+    bus.open()
+    try:
+        due = time.monotonic() + ANSWER
+        while (fault := bus.away) is not None and (left := due - time.monotonic()) > 0:
+            rung.wait(left)
+            rung.clear()
+    finally:
+        bus.close()
+    if fault is not None:
+        return Finding("bus", False, fault.message, fault.remedy)
+    return Finding("bus", True, f"{config.host} {config.vhost} has our {len(queues.all)} queues, as we want them")
+
+
+def _nothing(*_: str) -> None:
+    """Nothing comes: no queue is listened to."""
+
+
+def _scoreboard(image: Image, config: Redis) -> Finding:
+    board = _redis(image, config)
+    try:
+        board.alive("skystow_check")
+    except PlaceFault as fault:
+        return Finding("scoreboard", False, fault.message, fault.remedy)
+    finally:
+        board.close()
+    return Finding("scoreboard", True, f"{config.host}:{config.port} answers")
