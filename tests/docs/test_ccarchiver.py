@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from skystow import __version__
+from skystow.adapters.rabbitmq.queues import Queues
 from skystow.adapters.shelf import BAD_METADATA, NOT_INGESTED
 from skystow.config import read
 from skystow.config.model import SECTIONS
@@ -19,6 +20,7 @@ from skystow.image import archiver, exposure, retrieval
 from skystow.model.lifecycle import LAW, MAY_FAULT, Summary, Verb, obey
 
 ROOT = Path(__file__).resolve().parents[2]
+HANDBOOK = ROOT / "docs" / "operators"
 PAGE = (ROOT / "docs" / "user-guide" / "ccarchiver.md").read_text(encoding="utf-8")
 TEMPLATE = [
     "Overview",
@@ -187,6 +189,15 @@ def test_the_page_explains_every_code_of_the_program_and_no_other() -> None:
     assert {number for number in literal if 5000 <= number < 6000} <= ours
 
 
+def test_the_handbook_explains_the_same_codes() -> None:
+    here, there = (
+        _rows(_section("Fault codes"), "code"),
+        _rows((HANDBOOK / "image-archiver.md").read_text("utf-8"), "code"),
+    )
+    codes = {code for cell, *_ in there for code in cell.split(", ")}
+    assert codes == {code for code, *_ in here} - {"0"}
+
+
 def test_the_code_that_was_a_slip_of_the_pen_is_nowhere() -> None:
     assert "5071" in _section("Fault codes")
     assert [path for path in (ROOT / "src").rglob("*.py") if 5071 in _numbers(path)] == []
@@ -229,6 +240,24 @@ def test_the_keys_that_stand_for_those_of_the_originals_are_keys_of_a_site_file(
     }
     assert len(named) > len(rows)
     assert set(named) - known == set()
+
+
+def test_the_handbook_and_the_reference_name_the_queues_and_who_reads_them() -> None:
+    queues = Queues(forwarders={"f99": "f99_consume"})
+    readers = {
+        "archiver": "Archiver",
+        "controller": "Archive Controller",
+        "oods": "OODS",
+        "forwarder/f99": "the forwarder `f99`",
+    }
+    ours = {queue: readers[queues.address_of(queue)] for queue in queues.all}
+    handbook = _rows((HANDBOOK / "messages.md").read_text("utf-8"), "queue")
+    assert {queue.strip("`"): reader for queue, _, reader in handbook} == ours
+    reference = (ROOT / "docs" / "reference" / "site-file.md").read_text("utf-8")
+    keys = _rows(reference.partition("### `image.bus.queues`")[2], "key")
+    defaults = {key.strip("`"): (default.strip("`"), reader) for key, _, reader, default in keys}
+    assert defaults == {key: (name, ours[name]) for key in defaults if (name := getattr(queues, key))}
+    assert len(defaults) == len(ours) - 1
 
 
 def test_the_version_history_begins_with_this_version() -> None:
