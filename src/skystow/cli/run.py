@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,20 +15,24 @@ from skystow.cli.log import entry
 from skystow.cli.summary import Run, notes
 from skystow.cli.watch import Pace, watching
 from skystow.config import Site, load
-from skystow.errors import ConfigError
+from skystow.errors import ConfigError, PlaceFault, Stopped
 from skystow.model.records import shown
 from skystow.service.component import Ending
 from skystow.service.halt import Halt
 from skystow.service.host import run_together
+from skystow.service.notify import Manager
 from skystow.wiring import House, build
 from skystow.wiring.image import FILES, component_names, control_directory
+
+FIRST_REST, LONGEST_REST = 0.5, 30.0
+"""Seconds between two looks for a ledger's server that is away."""
 
 
 def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float, component: str | None = None) -> Exit:
     config = load(site)
     names = _named(config, component, once=once)
-    log = _log()
-    with build(config, together=component is None, log=partial(entry, log)) as house:
+    log, manager = _log(), Manager.of(os.environ)
+    with _house(config, halt, log, manager, together=component is None, patient=not once) as house:
         log.info("started", site=shown(site), sources=len(config.sources), destinations=len(config.destinations))
         summary, told = Run(house), set[tuple[str, str]]()
 
@@ -43,11 +50,32 @@ def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float, 
 
         plain = json or not sys.stderr.isatty()
         with watching(house, line=line if plain else None):
-            ending = asyncio.run(_serve(house, halt, names, control_directory(site, config), once, give_up_after))
+            serving = _serve(house, halt, names, control_directory(site, config), once, give_up_after, manager)
+            ending = asyncio.run(serving)
         note()
         code = summary.finish(ending, place=shown(site), json=json, endless=not once)
         log.info("ended", ending=ending.value)
         return code
+
+
+@contextmanager
+def _house(config: Site, halt: Halt, log: Any, manager: Manager, *, together: bool, patient: bool) -> Iterator[House]:
+    """The site, opened. While its ledger is away: who is `patient` waits, and says so."""
+    rest = FIRST_REST
+    with ExitStack() as stack:
+        while True:
+            try:
+                house = stack.enter_context(build(config, together=together, log=partial(entry, log)))
+                break
+            except PlaceFault as fault:
+                if not patient:
+                    raise
+                log.warning("waiting", place=fault.place, reason=str(fault), seconds=rest)
+                manager.status(f"waits: {fault}")
+                if halt.wait(rest):
+                    raise Stopped("stopped before its ledger was there") from fault
+                rest = min(LONGEST_REST, rest * 2)
+        yield house
 
 
 def _named(config: Site, component: str | None, *, once: bool) -> list[str]:
@@ -59,10 +87,12 @@ def _named(config: Site, component: str | None, *, once: bool) -> list[str]:
     return [component] if component else known
 
 
-async def _serve(house: House, halt: Halt, names: list[str], control: str, once: bool, give_up_after: float) -> Ending:
+async def _serve(
+    house: House, halt: Halt, names: list[str], control: str, once: bool, give_up_after: float, manager: Manager
+) -> Ending:
     if once:
         return await house.component().run(halt, once=True, give_up_after=give_up_after)
-    return await run_together(house.components(names), halt, control)
+    return await run_together(house.components(names), halt, control, manager)
 
 
 def _log() -> Any:
