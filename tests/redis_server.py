@@ -56,7 +56,8 @@ class RedisServer:
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         while not self.answers():
-            assert self.process.poll() is None and time.monotonic() < due, self.log()
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < due, self.log()
             time.sleep(0.005)
 
     def answers(self) -> bool:

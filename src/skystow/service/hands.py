@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,8 @@ class Hands:
         self._pools: dict[type, ThreadPoolExecutor] = {}
         self._gathered: dict[type, deque[Act]] = {}
         self._crews: dict[type, int] = {}
-        self._under_way: set[Act] = set()
+        self._under_way: dict[Act, asyncio.Event] = {}
+        """Each with whether it was asked for again."""
 
     def open(self) -> None:
         self._pools = {kind: ThreadPoolExecutor(skill.threads, kind.__name__) for kind, skill in self.skills.items()}
@@ -76,16 +78,17 @@ class Hands:
 
     def drop(self) -> None:
         """Let go of what is under way: it is asked for again. Threads end what they are at; acts may be done twice."""
-        self._gathered, self._crews, self._under_way = {}, {}, set()
+        self._gathered, self._crews, self._under_way = {}, {}, {}
         for task in self._tasks:
             task.cancel()
 
     def take(self, act: Act, group: asyncio.TaskGroup, halt: Halt) -> None:
-        """One that is under way already, or rests, is not taken twice: its report answers both, and while a place is
-        away for an hour nothing heaps up."""
-        if act in self._under_way:
+        """One that is under way already is not taken twice, so that nothing heaps up while a place is away for an hour:
+        its report answers both. Where it rests, it is tried at once."""
+        if (again := self._under_way.get(act)) is not None:
+            again.set()
             return
-        self._under_way.add(act)
+        self._under_way[act] = asyncio.Event()
         kind, skill = type(act), self.skills[type(act)]
         if isinstance(skill, Skill):
             self._start(self._do(kind, [act], halt, group), group)
@@ -111,6 +114,7 @@ class Hands:
 
     async def _do(self, kind: type, acts: Sequence[Act], halt: Halt, group: asyncio.TaskGroup, place: str = "") -> None:
         """`place`: one that was away when they were tried before."""
+        under_way = self._under_way  # that `drop` has not let go of
         rest, do = FIRST_REST, partial(self.skills[kind].do, acts, halt)
         while not halt.is_set():
             try:
@@ -124,11 +128,12 @@ class Hands:
                     self.report([Degraded(fault.place, away=True, reason=str(fault))])
                 place = fault.place
                 await self.away(fault, rest)
-                await halt.sleep(rest)
                 if len(acts) > 1:  # each alone: one that stays bad does not hold the others, nor the crew
+                    await halt.sleep(rest)
                     for act in acts:
                         self._start(self._do(kind, [act], halt, group, place), group)
                     return
+                await _rest(under_way[acts[0]], rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             except Stopped:
@@ -136,6 +141,16 @@ class Hands:
             if place:
                 await self.well(place)
                 reports = [Degraded(place, away=False), *reports]
+            for act in acts:
+                del under_way[act]
             if reports:
                 self.report(reports)
             return
+
+
+async def _rest(again: asyncio.Event, seconds: float) -> None:
+    """Shorter, where somebody asks meanwhile; `drop` ends it at once."""
+    again.clear()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await again.wait()
