@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from skystow.adapters.plain_yaml import Limits, Unlawful, documents
 from skystow.errors import Unreadable
 from skystow.model.records import shown
 
@@ -21,8 +20,8 @@ MOST_ALIASES, MOST_CARDS, DEEPEST = 64, 200_000, 8
 
 Value = str | int | float | bool | None
 
-_CORE = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))}
-_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CORE = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
+_LIMITS = Limits(DEEPEST, 20 * MOST_CARDS, MOST_ALIASES, frozenset((None, "!", *_CORE)), twice=True)
 
 _NAMED: Mapping[str, Value] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -50,9 +49,10 @@ Header = Mapping[str, Sequence[Card]]
 def parse(content: bytes) -> Header:
     """Raises `Unreadable` with a sentence for whatever is not a header."""
     try:
-        document = _document(content)
-    except (yaml.YAMLError, UnicodeError, ValueError) as error:
-        raise Unreadable(f"no YAML: {_sentence(error)}") from error
+        found = documents(content, _LIMITS, _scalar)
+    except Unlawful as error:
+        raise Unreadable(f"the header {error}") from error
+    document = found[0] if len(found) == 1 else None
     if not isinstance(document, dict) or not document:
         raise Unreadable("the header is no mapping of sections")
     header: dict[str, Sequence[Card]] = {}
@@ -66,63 +66,14 @@ def parse(content: bytes) -> Header:
     return header
 
 
-def _document(content: bytes) -> Any:
-    """Built from the events, so that nothing but text, numbers, lists and mappings can come of it. What an alias
-    refers to is whole before, and is shared, not copied: neither a loop nor a bomb can be said."""
-    anchors: dict[str, Any] = {}
-    stack: list[tuple[list[Any], str | None]] = [([], None)]
-    aliases = 0
-    for event in yaml.parse(content, Loader=_PARSER):
-        match event:
-            case yaml.ScalarEvent():
-                value: Any = _scalar(event)
-            case yaml.CollectionStartEvent():
-                _check(event)
-                stack.append(([], event.anchor))
-                if len(stack) > DEEPEST:
-                    raise Unreadable("the header is nested too deeply")
-                continue
-            case yaml.CollectionEndEvent():
-                items, anchor = stack.pop()
-                value = _mapping(items) if isinstance(event, yaml.MappingEndEvent) else items
-                if anchor is not None:
-                    anchors[anchor] = value
-            case yaml.AliasEvent():
-                aliases += 1
-                if aliases > MOST_ALIASES or event.anchor not in anchors:
-                    raise Unreadable("the header refers to itself")
-                value = anchors[event.anchor]
-            case _:
-                continue
-        if isinstance(event, yaml.ScalarEvent) and event.anchor is not None:
-            anchors[event.anchor] = value
-        stack[-1][0].append(value)
-    documents, _ = stack[0]
-    return documents[0] if len(documents) == 1 else None
-
-
-def _mapping(items: list[Any]) -> dict[str, Any]:
-    keys = items[::2]
-    if not all(isinstance(key, str) for key in keys):
-        raise Unreadable("a mapping has a key that is no text")
-    return dict(zip(keys, items[1::2], strict=True))
-
-
-def _scalar(event: yaml.ScalarEvent) -> Value:
-    _check(event)
-    text = str(event.value)
-    if not event.implicit[0]:  # quoted, a block, or said to be a text
+def _scalar(text: str, plain: bool) -> Value:
+    if not plain:
         return text
     if text in _NAMED:
         return _NAMED[text]
     if _INTEGER.fullmatch(text):
         return int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
-
-
-def _check(event: Any) -> None:
-    if event.tag not in _CORE:
-        raise Unreadable(f"the header has the tag {shown(str(event.tag))[:80]}")
 
 
 def _card(section: str, card: Any) -> Card:
@@ -132,8 +83,3 @@ def _card(section: str, card: Any) -> Card:
     if not isinstance(value, str | int | float | bool | None):
         raise Unreadable(f"{shown(section)}: the value of {shown(card['keyword'])} is no scalar")
     return Card(card["keyword"], value, "" if comment is None else str(comment))
-
-
-def _sentence(error: Exception) -> str:
-    """Without the line breaks and marks of YAML's messages."""
-    return shown(" ".join(str(error).split()))[:200]
