@@ -47,6 +47,7 @@ SMALL, FULL = (64, 32), (512, 256)
 
 FILTERS = ("g_01", "r_03", "i_06")
 ADDRESS = "archiver/events"
+LOOPBACK = "127.0.0.1"
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -137,10 +138,11 @@ class ComCam:
 
 
 class HeaderService:
-    """Gives out `http://127.0.0.1:<port>/<obsid>.yaml` once an image was read out; `port` 0: any."""
+    """Gives out `http://<host>:<port>/<obsid>.yaml` once an image was read out; `port` 0: any. It listens where `host`
+    is, which others must know by the same name."""
 
-    def __init__(self, camera: ComCam, *, port: int = 0, exposure_time: float = 1.0) -> None:
-        self.camera, self.exposure_time = camera, exposure_time
+    def __init__(self, camera: ComCam, *, host: str = LOOPBACK, port: int = 0, exposure_time: float = 1.0) -> None:
+        self.camera, self.host, self.exposure_time = camera, host, exposure_time
         service = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -154,12 +156,12 @@ class HeaderService:
             def log_message(self, format: str, *args: object) -> None:
                 """Quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self.host}:{self._server.server_port}"
 
     @contextmanager
     def serving(self) -> Iterator[HeaderService]:

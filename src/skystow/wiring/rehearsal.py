@@ -8,8 +8,8 @@ Started again with the same log, it takes the exposures that are left, and once 
 has its pixels yet. Goes on archiving when all is taken, until SIGTERM; exit 0 then.
 
 With `--alone` camera and header service are all that runs: components have processes of their own (`skystow run SITE
---component …`), with the same site file. Events go to the Archiver by the site's ledger, which is waited for where it is
-away; pixels each forwarder makes by itself, as they follow from an exposure's name.
+--component …`), with the same site file. Events go to the Archiver by the site's ledger, which is waited for where it
+is away; pixels each forwarder makes by itself, as they follow from an exposure's name.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skystow.config import Site, load
 from skystow.config.image import Image
@@ -47,6 +47,7 @@ REST = 0.5
 """Seconds between two tries at a ledger that is away."""
 
 Publish = Callable[[Sequence[Say]], None]
+Result = TypeVar("Result")
 
 
 class Diary:
@@ -108,7 +109,7 @@ class Camera:
         service = HeaderService(self.camera, host=self.host, port=self.diary.port, exposure_time=exposure_time)
         with service.serving() as headers:
             self.diary.write(what=HEADERS, port=int(headers.url.rpartition(":")[2]))
-            while not enabled() and not halt.wait(0.05):
+            while not enabled() and not halt.wait(0.1):
                 pass
             if (remaining := left(self.programme, self.diary.taken)) is not None:
                 Observe(self.camera, headers, self.say, remaining).run(halt)
@@ -184,9 +185,9 @@ def observe(config: Site, programme: Programme, diary: Diary, halt: Halt, *, hos
 def _ledger(config: Site, halt: Halt) -> Iterator[SqlLedger]:
     from skystow.adapters.clock import SystemClock
 
+    where, clock, policy, others = ledgers.site_ledger(config), SystemClock(), config.retry.policy(), audiences(config)
     with ExitStack() as stack:
-        opening = ledgers.open_at(ledgers.site_ledger(config), SystemClock(), config.retry.policy(), audiences(config))
-        yield _patiently(lambda: stack.enter_context(opening), halt)
+        yield _patiently(lambda: stack.enter_context(ledgers.open_at(where, clock, policy, others)), halt)
 
 
 def _patiently(call: Callable[[], Result], halt: Halt) -> Result:
@@ -207,14 +208,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--exposures", type=int, default=3, help="how many (default 3)")
     parser.add_argument("--cadence", type=float, default=5.0, help="seconds from one to the next (default 5)")
     parser.add_argument("--exposure-time", type=float, default=1.0, help="seconds (default 1)")
+    parser.add_argument("--alone", action="store_true", help="no component runs here")
+    parser.add_argument(
+        "--host", default=LOOPBACK, help=f"with --alone: where the header service listens, and is found ({LOOPBACK})"
+    )
     given = parser.parse_args(argv)
+    if given.host != LOOPBACK and not given.alone:
+        parser.error("--host is for --alone")
     halt = Halt()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: halt.set())
     programme = Programme(given.exposures, cadence=given.cadence, exposure_time=given.exposure_time)
     try:
-        with closing(Diary(given.log)) as diary:
-            rehearse(given.site, load(given.site), programme, diary, halt)
+        with closing(Diary(given.log)) as diary, suppress(Stopped):
+            if given.alone:
+                observe(load(given.site), programme, diary, halt, host=given.host)
+            else:
+                rehearse(given.site, load(given.site), programme, diary, halt)
     except ConfigError as error:
         print(f"{error}", file=sys.stderr)
         return 2
