@@ -12,11 +12,17 @@ from skystow.errors import ConfigError
 from skystow.model.layout import ROW_FIELDS, Layout
 from skystow.model.patterns import Patterns
 
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+"""How a path begins that is where a service manager has put what the service alone may read."""
+
 
 def from_here(value: str, info: ValidationInfo) -> str:
     """A relative path is relative to the site file's directory."""
     if "\0" in value:
         raise ValueError("should be a path")
+    if value.startswith(f"{CREDENTIALS}/"):
+        there = os.environ.get(CREDENTIALS[1:])
+        return value.replace(CREDENTIALS, there, 1) if there else value  # only whoever reads it needs to know
     return os.path.abspath(os.path.join((info.context or {}).get("directory", "."), value))
 
 
