@@ -101,7 +101,10 @@ class Link:
             case redis.exceptions.OutOfMemoryError():
                 return "has no memory left", "look at its maxmemory"
             case redis.TimeoutError():
-                return f"does not answer within {own.limit:g} s", ""
+                return (
+                    f"does not answer within {own.limit:g} s",
+                    "does it speak TLS at this port?" if own.tls_ca else "",
+                )
             case redis.exceptions.ResponseError() if said.startswith("NOAUTH"):
                 return "wants a password", "name password_file: or password_env:"
             case redis.exceptions.ResponseError() if "DB index" in said:
