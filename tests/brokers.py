@@ -3,6 +3,7 @@ whoever asks; with an epmd of its own, so that the machine's is neither used nor
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 
 from tests.cutproxy import CutProxy
@@ -226,6 +228,35 @@ class Vhost:
 
     def exchanges(self) -> dict[str, dict[str, Any]]:
         return dict(json.loads(self._ask(EXCHANGES)))
+
+    def put(self, queue: str, *bodies: bytes, exchange: str = "") -> None:
+        """As a stranger says it: neither persistent nor confirmed nor mandatory."""
+
+        async def publish() -> None:
+            async with await aio_pika.connect(**self.login) as connection:
+                channel = await connection.channel(publisher_confirms=False)
+                by = await channel.get_exchange(exchange, ensure=False) if exchange else channel.default_exchange
+                for body in bodies:
+                    await by.publish(aio_pika.Message(body), queue, mandatory=False)
+
+        asyncio.run(publish())
+
+    def get(self, queue: str) -> tuple[bytes, Any]:
+        """The first message there, taken away: body and properties."""
+
+        async def take() -> tuple[bytes, Any]:
+            async with await aio_pika.connect(**self.login) as connection:
+                held = await (await connection.channel()).get_queue(queue)
+                message = await held.get(no_ack=True)
+                return message.body, message.properties
+
+        return asyncio.run(take())
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """Arguments of `aio_pika.connect`."""
+        port = self.broker.port
+        return {"host": "127.0.0.1", "port": port, "virtualhost": self.name, "login": USER, "password": PASSWORD}
 
     def _ask(self, question: str) -> str:
         return self.broker.tell(question.format(vhost=self.name))
