@@ -23,10 +23,10 @@ from skystow.model.lifecycle import Verb
 from skystow.model.records import Worker
 from skystow.model.transfer import RetryPolicy
 from skystow.ports.talk import Delivery
-from skystow.service.halt import Halt
+from skystow.service.halt import Bells, Halt
 from skystow.service.notify import Manager, informed
 from skystow.service.status import Progress
-from skystow.service.talk import Bells, Talk
+from skystow.service.talk import Talk
 from tests.system.cli_kit import Bench, interrupt, make_site
 
 LIMIT = 20.0

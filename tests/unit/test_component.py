@@ -285,7 +285,7 @@ def test_a_rest_ends_though_nothing_is_left_to_bring() -> None:
     house = House()
     house.ledger = ledger = FlickeringLedger({})
     assert house.run() is Ending.FINISHED
-    ledger.away["next_wake of the component"] = 1
+    ledger.away["next_wake of a pump"] = 1
 
     def stop_when_well() -> None:
         until = time.monotonic() + 5
@@ -296,7 +296,7 @@ def test_a_rest_ends_though_nothing_is_left_to_bring() -> None:
 
     threading.Thread(target=stop_when_well).start()
     assert house.run(once=False) is Ending.STOPPED
-    assert ledger.away == {"next_wake of the component": 0}
+    assert ledger.away == {"next_wake of a pump": 0}
     assert house.progress.resting == []
 
 

@@ -28,10 +28,10 @@ from skystow.ports import Stop
 from skystow.service import hands
 from skystow.service import talk as hosting
 from skystow.service.control import ask, listening
-from skystow.service.halt import Halt
+from skystow.service.halt import Bells, Halt
 from skystow.service.hands import Joint, Skill
 from skystow.service.status import Progress
-from skystow.service.talk import Bells, Talk
+from skystow.service.talk import Talk
 
 LIMIT = 10.0
 NOW = datetime(2021, 3, 5, tzinfo=UTC)

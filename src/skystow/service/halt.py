@@ -78,6 +78,20 @@ class Halt:
                 those.discard(sleeper)
 
 
+class Bells:
+    """Everybody in this process who waits for messages."""
+
+    def __init__(self) -> None:
+        self._halts: list[Halt] = []
+
+    def add(self, halt: Halt) -> None:
+        self._halts.append(halt)
+
+    def ring(self) -> None:
+        for halt in self._halts:
+            halt.ring()
+
+
 def _wake(those: _Sleepers) -> None:
     for loop, event in those:
         if not loop.is_closed():

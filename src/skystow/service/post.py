@@ -56,8 +56,15 @@ class Post:
     def __init__(self, component: str, own: Bus, broker: Bus, ledger: Ledger, clock: Clock, progress: Progress) -> None:
         self.tray, self.own, self.broker = outbox(component), own, broker
         self.ledger, self.clock, self.progress = ledger, clock, progress
+        self._halt = Halt()
+
+    def ring(self) -> None:
+        """There is something in the outbox."""
+        self._halt.ring()
 
     async def run(self, halt: Halt) -> None:
+        """Until `halt`."""
+        self._halt = halt = Halt(halt)  # a bell of its own: nobody else has anything to do
         rest, resting = FIRST_REST, ""
         while not halt.is_set():
             rung = halt.rung

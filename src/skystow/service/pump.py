@@ -108,22 +108,23 @@ class Pump:
                 continue
             rung = self.halt.rung
             try:
-                found = await asyncio.get_running_loop().run_in_executor(self.threads, self._round, n)
-                wake = 0.0 if found else await self.next_wake()
+                wake = await asyncio.get_running_loop().run_in_executor(self.threads, self._round, n)
             except PlaceFault as fault:
                 await self._begin_rest(fault)
             except Stopped:
                 return
             else:
-                if not found:
+                if wake != 0:
                     await self.halt.nap(POLL if wake is None else min(POLL, max(0.05, wake)), since=rung)
 
-    def _round(self, n: int) -> bool:
-        """In a thread: one batch; False where there is none. While a place rests it is one file alone, a probe."""
+    def _round(self, n: int) -> float | None:
+        """In a thread: one batch. Seconds until the next (0: at once); None where nothing waits. While a place rests it
+        is one file alone, a probe."""
         lane = self.lane
-        due = self.ledger.next_wake(lane.route) == 0
+        wake = self.ledger.next_wake(lane.route)
+        due = wake == 0
         if not due and not self.rest.places:
-            return False
+            return wake
         room = lane.store.room()
         if room.spare <= 0:
             raise NoSpace(
@@ -133,11 +134,11 @@ class Pump:
             )
         if not due:
             self._end_rest()  # as far as can be told without a file
-            return False
+            return wake
         files = 1 if self.rest.places else lane.files
         works = self.ledger.claim(lane.route, files=files, size=min(lane.size, room.spare), seconds=LEASE)
         if not works:
-            return False
+            return POLL  # others took them
         self.claimed[n] = list(works)
         self.pulses[n] = pulse = Pulse(self.halt, self.clock)
         try:
@@ -147,7 +148,7 @@ class Pump:
             self.halt.ring()
         self._moved_at = max(self._moved_at, pulse.at)
         self._end_rest()
-        return True
+        return 0.0
 
     def _told(self, tally: Tally) -> None:
         if tally != Tally(held=tally.held):

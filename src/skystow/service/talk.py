@@ -33,16 +33,16 @@ from skystow.model.reports import Degraded
 from skystow.model.transfer import Destination
 from skystow.ports import Clock, Ledger
 from skystow.ports.talk import Bus, Conversation, Delivery, Talks
-from skystow.service.halt import Halt
+from skystow.service.halt import Bells, Halt
 from skystow.service.hands import Hands, Joint, Skill
 from skystow.service.status import Progress
 
 POLL = 0.5
 """Seconds between two looks at the bus, where others than this process speak on it; our own words ring the bell."""
 
-GATHER, SHORTEST = 0.1, 0.004
-"""Seconds from one round to the next, at least, where there is no end of them: what comes meanwhile shares a commit.
-The first after a silence goes at once, and each after it waits twice as long as the one before."""
+GATHER, EACH = 0.1, 0.001
+"""Seconds from one round to the next: as many as the last one had messages times EACH, GATHER at most. What comes
+meanwhile shares a commit, and one that is alone goes at once."""
 
 BATCH = 500
 FIRST_REST, LONGEST_REST = 0.5, 30.0
@@ -65,20 +65,6 @@ Log = Callable[[str, Effect | str], None]
 
 def nobody(component: str, what: Effect | str) -> None:
     """Nobody reads a log."""
-
-
-class Bells:
-    """Everybody in this process who waits for messages."""
-
-    def __init__(self) -> None:
-        self._halts: list[Halt] = []
-
-    def add(self, halt: Halt) -> None:
-        self._halts.append(halt)
-
-    def ring(self) -> None:
-        for halt in self._halts:
-            halt.ring()
 
 
 Result = TypeVar("Result")
@@ -117,28 +103,28 @@ class Talk:
         translate: Translate,
         tell: Callable[[Message], None],
         keep: Callable[[Mapping[str, str]], None] = lambda _: None,
+        said: Callable[[], None] | None = None,
         log: Log = nobody,
         poll: float = POLL,
     ) -> None:
         """`destinations`: where files of a source go, by its name. `tell`: the outside hears of events. `keep`: so it
-        does of what is kept, whenever that changes. `log`: what a person should see of what was written down
-        (`LOGGED`)."""
+        does of what is kept, whenever that changes. `said`: told that messages wait (None: ring `bells`). `log`: what a
+        person should see of what was written down (`LOGGED`)."""
         self.conversation, self.bus, self.talks, self.ledger = conversation, bus, talks, ledger
         self.clock, self.progress, self.bells = clock, progress, bells
         self.destinations, self.translate, self.tell, self.keep, self.log = destinations, translate, tell, keep, log
         self.hands = Hands(conversation.name, skills, report=self._heard, away=self._report, well=self._report_well)
-        self.poll = poll
+        self.poll, self.said = poll, said or bells.ring
         self.state = Summary.STANDBY
         self.error: tuple[int, str] = (0, "")
         self._inbox: deque[_Heard | _Command] = deque()
         self._command: _Command | None = None
         self._open = self.begun = False  # once begun, it was restored
         self.turned = monotonic()  # when its latest round began
-        self._busy = 0
         self._away = ""
         self._rest = FIRST_REST
         self._lock = threading.Lock()
-        self._halt = Halt()
+        self._world = self._halt = Halt()
 
     # ── from other threads ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,14 +171,14 @@ class Talk:
 
     async def run(self, halt: Halt) -> None:
         """Until `halt`, or until the conversation is OFFLINE."""
-        self._halt = halt
-        self.bells.add(halt)
+        self._world, self._halt = halt, Halt(halt)  # a bell of its own: what only we are told wakes nobody else
+        self.bells.add(self._halt)
         # Threads of its own: whoever tells us of files waits in a thread of the loop for what we do in ours.
         self._own = ThreadPoolExecutor(1, f"talk {self.conversation.name}")
         self.hands.open()
         try:
             async with asyncio.TaskGroup() as group:
-                await self._keep_talking(halt, group)
+                await self._keep_talking(self._halt, group)
                 self.hands.drop()
         finally:
             self._open = False
@@ -217,10 +203,9 @@ class Talk:
                 self._refuse(fault)
                 await self._rest_after(fault)
                 continue
-            self._busy = self._busy + 1 if busy else 0
-            if self._busy > 1:
-                await halt.sleep(min(GATHER, SHORTEST * 2 ** min(self._busy, 8)) - (monotonic() - began))
-            elif not busy:
+            if busy:
+                await halt.sleep(min(GATHER, EACH * busy) - (monotonic() - began))
+            else:
                 await halt.nap(self._pause(), since=rung)
 
     async def _in_thread(self, call: Callable[..., Result], *args: object) -> Result:
@@ -236,7 +221,8 @@ class Talk:
         self.begun = True
         self.state = getattr(self.conversation, "state", Summary.ENABLED)
 
-    async def _round(self, group: asyncio.TaskGroup) -> bool:
+    async def _round(self, group: asyncio.TaskGroup) -> int:
+        """How many messages there were."""
         deliveries = await self._in_thread(self._receive)
         with self._lock:
             items = list(self._inbox)
@@ -265,7 +251,7 @@ class Talk:
         for effect in effects:
             if isinstance(effect, Do):
                 self.hands.take(effect.act, group, self._halt)
-        return bool(deliveries or items)
+        return len(deliveries) + len(items)
 
     async def _look_at_bus(self, now: datetime) -> list[Effect]:
         """A broker that is away: the conversation goes on with all else, and judges no silence."""
@@ -320,8 +306,10 @@ class Talk:
             self.talks.converse(name, notes=notes, says=says, marks=marks, buries=buries, keep=kept)
         if kept:
             self.keep(kept)
-        if says or by_source:
-            self.bells.ring()
+        if by_source:
+            self._world.ring()
+        if says:
+            self.said()
 
     def _tell(self, effects: Iterable[Effect]) -> None:
         """What is written down is so, whether or not the bus can be told that we have its messages."""

@@ -33,9 +33,10 @@ from skystow.model.transfer import Destination, RetryPolicy, Route, Step
 from skystow.ports import Clock, Ledger, Passage, Stop, Store
 from skystow.ports.image import Camera
 from skystow.ports.talk import Conversation, Hand
+from skystow.service.halt import Bells
 from skystow.service.hands import Joint, Skill
 from skystow.service.pump import Lane
-from skystow.service.talk import POLL, Bells, Log, Talk, nobody
+from skystow.service.talk import POLL, Log, Talk, nobody
 from skystow.wiring.ends import Ends
 from skystow.wiring.image import (
     BACKBONE,
@@ -143,6 +144,7 @@ class Imaging:
             translate=_translated,
             tell=self.tell,
             keep=view.keep if view is not None else _unseen,
+            said=wire.said,
             log=self.log,
             poll=TOGETHER if self.together else POLL,
         )

@@ -41,6 +41,8 @@ class Wire:
     bus: Bus
     talks: Talks
     jobs: tuple[Job, ...] = ()
+    said: Callable[[], None] | None = None
+    """Something waits for them."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Wires:
         bus.open()
         self._open.append(bus)
         post = Post(name, own, bus, self.ledger, self.clock, self.progress)
-        return Wire(Relay(own, bus), self.ledger.posted(), (post.run,))
+        return Wire(Relay(own, bus), self.ledger.posted(), (post.run,), post.ring)
 
     def board(self) -> Scoreboard:
         """Raises `ConfigError`."""
