@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -190,6 +191,16 @@ class TestFile:
         assert done(controller.hear(COMPLETED, NOW)) == [Adopt(COMPLETED)]
         controller.hear(BACKBONE, NOW)  # the hand found it linked before
         assert ("forwarder/f99", ACK) in said(controller.hear(OODS, NOW))
+
+    def test_what_another_forwarder_sends_after_all_is_over_is_over_again(self) -> None:
+        """One that was frozen wakes late: its files are other ones, with the same bytes."""
+        controller = Controller(SETTINGS)
+        for message in [*NIGHT, *AFTER]:
+            controller.hear(message, NOW)
+        again = [replace(COMPLETED, reply_to="forwarder/f98"), replace(ADOPTED, inode=12), BACKBONE]
+        assert not any(closes(controller.hear(message, NOW)) for message in again)
+        assert done(controller.hear(OODS, NOW)) == [DropStaged(OBSID, PATH), WriteManifest(OBSID, DAY, {PATH: HEX})]
+        assert [closes(controller.hear(message, NOW)) for message in AFTER] == [False, True]
 
     def test_a_final_refusal_is_buried_and_told_and_never_acknowledged(self) -> None:
         controller = Controller(SETTINGS)

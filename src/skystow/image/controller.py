@@ -162,6 +162,7 @@ class Controller(Standing):
             case NotDropped(obsid, path):
                 self._later(DropStaged(obsid, path), now)
             case ManifestWritten(obsid, _, problem) if not exposure.manifest:
+                self._doing -= {act for act in self._doing if isinstance(act, WriteManifest) and act.obsid == obsid}
                 exposure.manifest = True
                 yield Note(message)
                 if problem:
