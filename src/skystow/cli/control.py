@@ -52,4 +52,5 @@ def _told(answer: dict[str, Any], *, json: bool) -> Exit:
         say(f"{answer['component']} is {answer['state']}{report}{degraded}.")
     if not refused:
         return Exit.WELL
-    return Exit.UNFINISHED if answer.get("number") else Exit.USAGE  # not now, or not lawful
+    not_now = answer.get("number") or answer.get("later")
+    return Exit.UNFINISHED if not_now else Exit.USAGE  # else it is not lawful

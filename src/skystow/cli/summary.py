@@ -83,7 +83,9 @@ class Run:
         ours = {lane.route: None for lane in self.house.lanes}
         counts = list(self.house.ledger.tally(list(ours), self.since))
         dead = [each for name in self.house.sources for each in self._dead(name)]
-        numbers, code = self.numbers(counts), _code(ending, counts, dead=bool(dead))
+        numbers = self.numbers(counts)
+        # What is left when somebody ends a service is for its next start: a service manager must not begin it again.
+        code = Exit.WELL if endless else _code(ending, counts, dead=bool(dead))
         # Asked only where there is one: they are looked for among everything that was ever archived.
         stuck = list(problems(self.house.ledger, set(ours))) if any(map(_open, counts)) else []
         if json:

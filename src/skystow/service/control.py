@@ -1,6 +1,7 @@
 """Commands from this host: a socket of its own for each component, mode 0600, one line of JSON each way.
 
 {"verb": "start"}            → {"state": "DISABLED"} or {"state": "STANDBY", "refused": "…", "number": 5701}
+                             (with "later": true where only the ledger is away)
 {"verb": "state"}            → {"state": "ENABLED", "number": 0, "report": ""}, where it is so with "degraded": ["…"],
                              and "ignored": {"XferParamsAck": 2}: what came twice, late, or for nothing
 {"verb": "catch-up", "obsids": ["CC_O_20210304_000001"]}
@@ -133,7 +134,9 @@ async def _answer(talk: Talk, line: bytes) -> dict[str, Any]:
             await asyncio.to_thread(talk.command, Verb(verb))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return _state(talk) | {"refused": f"not a command that we know: {error}", "number": 0}
-    except (Refused, PlaceFault, Stopped, BadName) as refused:
+    except (PlaceFault, Stopped) as fault:
+        return _state(talk) | {"refused": str(fault), "number": 0, "later": True}
+    except (Refused, BadName) as refused:
         return _state(talk) | {"refused": str(refused), "number": getattr(refused, "number", 0)}
     return _state(talk)
 
