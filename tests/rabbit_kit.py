@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -113,3 +115,60 @@ def arrived(bus: Bus, count: int, address: str = "controller") -> list[Delivery]
     """So many, and no more so far."""
     until(lambda: len(bus.receive(address, limit=10_000)) >= count, f"{count} did not come")
     return list(bus.receive(address, limit=10_000))
+
+
+@contextmanager
+def babbling(what: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A server that says the same to everybody, and hangs up: its port, and what it was told."""
+    greeted: list[bytes] = []
+
+    def serve(client: socket.socket) -> None:
+        greeted.append(client.recv(8))
+        client.sendall(what)
+        client.shutdown(socket.SHUT_WR)
+
+    with served("127.0.0.1", serve) as port:
+        yield port, greeted
+
+
+@contextmanager
+def forwarded(host: str, port: int) -> Iterator[int]:
+    """Another address of a server on 127.0.0.1."""
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve(client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as server:
+            back = threading.Thread(target=carry, args=(server, client), daemon=True)
+            back.start()
+            carry(client, server)
+            back.join(LIMIT)
+
+    with served(host, serve) as own:
+        yield own
+
+
+@contextmanager
+def served(host: str, serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Each connection in a thread of its own."""
+    with socket.create_server((host, 0)) as listener:
+
+        def one(client: socket.socket) -> None:
+            with client, suppress(OSError):
+                client.settimeout(LIMIT)
+                serve(client)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
+
+        acceptor = threading.Thread(target=accept, daemon=True)
+        acceptor.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        acceptor.join(LIMIT)

@@ -20,7 +20,7 @@ from aiormq.exceptions import AMQPError
 
 from skystow.adapters.rabbitmq.bodies import LARGEST, WIRE, as_text, read
 from skystow.adapters.rabbitmq.connection import Link
-from skystow.adapters.rabbitmq.declare import declare
+from skystow.adapters.rabbitmq.declare import consume, declare
 from skystow.adapters.rabbitmq.dialect import Dialect
 from skystow.adapters.rabbitmq.inbox import Acks, Arrived, Inbox
 from skystow.adapters.rabbitmq.options import BrokerOptions, login, tls
@@ -203,12 +203,12 @@ class RabbitBus:
         await declare(channel, self._queues, quorum=self._options.quorum)
 
     async def _listen(self, channel: AbstractChannel) -> None:
-        """Alone: two programs on one queue would each get a part of what is said."""
         await self._declare(channel)
         await channel.basic_qos(prefetch_count=PREFETCH)
         self._inbox.begin(channel)
         for queue, address in self._ours.items():
-            await channel.basic_consume(queue, partial(self._arrived, channel, address, queue), exclusive=True)
+            heard = partial(self._arrived, channel, address, queue)
+            await consume(channel, queue, heard, quorum=self._options.quorum)
 
     def _nothing(self) -> None:
         self._inbox.begin(None)

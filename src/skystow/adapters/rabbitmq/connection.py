@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from aio_pika.connection import make_url
 from aiormq.abc import AbstractChannel
 
 from skystow.adapters.rabbitmq.options import GUEST, BrokerOptions, login, tls
@@ -51,21 +52,27 @@ class Link:
         while True:
             self.lost, self._stood = asyncio.get_running_loop().create_future(), False
             try:
-                await self._connect()
-                self._stood, rest = True, FIRST_REST
-                self._now(None)
-                error = await self.lost
-            except asyncio.CancelledError as cancelled:
-                if (task := asyncio.current_task()) is None or task.cancelling():
-                    raise
-                error = cancelled  # the library's way to say that it has closed
-            except TROUBLE as trouble:
-                error = trouble
+                error = await self._stand()
+                self._now(self.why(error))
             finally:
                 await self._close()
-            self._now(self.why(error))
+            rest = FIRST_REST if self._stood else rest
             await asyncio.sleep(rest * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             rest = min(LONGEST_REST, rest * 2)
+
+    async def _stand(self) -> BaseException | None:
+        """Until it is lost; why."""
+        try:
+            await self._connect()
+            self._stood = True
+            self._now(None)
+            return await self.lost
+        except asyncio.CancelledError as cancelled:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return cancelled  # the library's way to say that it has closed
+        except TROUBLE as trouble:
+            return trouble
 
     def drop(self, error: PlaceFault) -> None:
         """This connection is of no use; make another."""
@@ -97,17 +104,21 @@ class Link:
             context = tls(self._options)
             # The library gives up a connection after three of its own beats and a bit.
             beat = max(1, int(self._options.heartbeat / 3) - 1)
-            self._connection = await aio_pika.connect(
-                host=self._options.host,
-                port=self._options.at,
-                login=self._user,
-                password=secret,
-                virtualhost=self._options.vhost,
-                ssl=context is not None,
+            # Not by its `connect`, which leaves behind what it could not connect.
+            self._connection = aio_pika.Connection(
+                make_url(
+                    host=self._options.host,
+                    port=self._options.at,
+                    login=self._user,
+                    password=secret,
+                    virtualhost=self._options.vhost,
+                    ssl=context is not None,
+                    heartbeat=beat,
+                ),
                 ssl_context=context,
                 client_properties={"connection_name": self._name},
-                heartbeat=beat,
             )
+            await self._connection.connect()
             self._connection.close_callbacks.add(self._ended)
             channel = self._connection.channel()
             await channel

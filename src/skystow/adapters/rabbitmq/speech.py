@@ -61,6 +61,7 @@ class Speech:
                 break
         if not all_of_them.done():
             all_of_them.cancel()
+            await asyncio.gather(all_of_them, return_exceptions=True)
             if link.away is None and not link.lost.done():
                 link.drop(fault("the broker does not confirm what it is given"))
             raise link.away or fault("the connection broke before the broker had confirmed")

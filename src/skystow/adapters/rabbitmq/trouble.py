@@ -27,7 +27,17 @@ from skystow.model.records import shown
 
 PLACE = "bus"
 
-TROUBLE = (AMQPError, PAMQPException, ConfigError, OSError, RuntimeError, ValueError, LookupError, struct.error)
+TROUBLE = (
+    AMQPError,
+    PAMQPException,
+    ConfigError,
+    PlaceFault,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    struct.error,
+)
 """What a connection may end by: its library, the network, TLS, what a person must mend, and whatever it makes of bytes
 that are no AMQP."""
 
@@ -42,6 +52,11 @@ _VALUE = re.compile(r"(?:the value )?'([^']*)'(?: of type '.*')?")
 
 def fault(text: str, remedy: str = "") -> PlaceFault:
     return Unreachable(text, place=PLACE, remedy=remedy)
+
+
+def in_use(queue: str) -> PlaceFault:
+    text = f"another program consumes queue {shown(queue)}, or a connection of ours that has not ended there yet"
+    return fault(text, "stop one of the two: each would get a part of what is said")
 
 
 def why(options: BrokerOptions, user: str, error: BaseException | None, *, stood: bool) -> PlaceFault:
@@ -82,9 +97,7 @@ def _of(options: BrokerOptions, user: str, error: BaseException, stood: bool) ->
         case ChannelPreconditionFailed() if found := _UNLIKE.search(str(error)):
             return _unlike(found)
         case ChannelAccessRefused() if found := _IN_USE.search(str(error)):
-            name = shown(found[1])
-            text = f"another program consumes queue {name}, or a connection of ours that has not ended there yet"
-            return fault(text, "stop one of the two: each would get half")
+            return in_use(found[1])
         case ChannelAccessRefused() | ChannelNotFoundEntity() | ChannelLockedResource() | ChannelPreconditionFailed():
             remedy = "rabbitmqctl set_permissions" if isinstance(error, ChannelAccessRefused) else ""
             return fault(f"{where} refuses: {shown(str(error))[:500]}", remedy)
