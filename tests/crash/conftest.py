@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from skystow.simulate.comcam import ComCam, HeaderService
+from tests.brokers import Broker
 from tests.crash.kit import LIMIT, Plan
-from tests.servers import Server
+from tests.crash.night_field import SHAPE
+from tests.crash.wire_kit import CCDS, Servers, nights_of
+from tests.redis_server import RedisServer
+from tests.servers import EmptyLedger, Server
 from tests.sshd import Sshd, sshd
 
 
@@ -67,3 +72,16 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 def mariadb_table(mariadb: Server) -> str:
     """The URL of a database for a table; `make_smurf` empties it for each."""
     return mariadb.url(mariadb.database()).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def wired(tmp_path_factory: pytest.TempPathFactory, rabbitmq: Broker, mariadb_ledger: EmptyLedger) -> Iterator[Servers]:
+    """RabbitMQ, MariaDB and a Redis of our own; whoever kills one of them starts it again."""
+    root = tmp_path_factory.mktemp("wired")
+    with contextlib.ExitStack() as closed:
+        headers = closed.enter_context(HeaderService(ComCam(names=CCDS, shape=SHAPE)).serving())
+        redis = closed.enter_context(contextlib.closing(RedisServer()))
+        nights = [
+            closed.enter_context(contextlib.closing(nights_of(root / name, headers.url))) for name in ("one", "two")
+        ]
+        yield Servers(rabbitmq, redis, mariadb_ledger, *nights)

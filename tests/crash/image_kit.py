@@ -20,20 +20,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from skystow.adapters.ledger import SqlLedger
+from skystow.adapters.ledger.mail import EmbeddedBus
 from skystow.config import load
-from skystow.errors import Refused, SkystowError
+from skystow.errors import PlaceFault, Refused, SkystowError
 from skystow.model.acts import Say
 from skystow.model.lifecycle import Verb
 from skystow.model.messages import EndReadout, LargeFileObjectAvailable, Message, StartIntegration
-from skystow.ports.talk import Bus, Scoreboard
+from skystow.ports.talk import Bus, Scoreboard, outbox
 from skystow.service.halt import Halt
 from skystow.service.host import run_together
 from skystow.service.talk import Talk
@@ -54,6 +55,9 @@ from tests.crash.night_field import (
 )
 
 # ── in the child: the night ─────────────────────────────────────────────────────────────────────────────────────
+
+
+OVER = "over"
 
 
 class Diary:
@@ -104,14 +108,25 @@ class Camera:
             for event in self.events(obsid):
                 word = f"{type(event).__name__}:{obsid}"
                 if word not in self.diary.heard():
-                    self.bus.publish([Say(ADDRESS, event)])
-                    self.ring()
+                    self.wait_until(partial(self._said, event), f"{word} is said")
                     self.wait_until(lambda: not self.bus.receive(ADDRESS, limit=1), f"{word} is heard")
                     self.diary.write(word)
 
+    def _said(self, event: Message) -> bool:
+        self.bus.publish([Say(ADDRESS, event)])
+        self.ring()
+        return True
+
     def wait_until(self, true: Callable[[], object], what: str) -> None:
-        while not true():
-            self.in_time(what)
+        """Somebody may have killed what we ask."""
+        away: PlaceFault | None = None
+        while True:
+            try:
+                if true():
+                    return
+            except PlaceFault as fault:
+                away = fault
+            self.in_time(what if away is None else f"{what} ({away})")
             time.sleep(0.01)
 
     def in_time(self, what: str) -> None:
@@ -126,20 +141,22 @@ def archived(made: NightField, ledger: SqlLedger) -> bool:
         return False
     if files(made.staging) or files(made.work):
         return False
-    return all(not ledger.talks.steps(name) for name in COMPONENTS)
+    return all(not ledger.talks.steps(name) for name in COMPONENTS) and all(
+        not ledger.bus.receive(outbox(name), limit=1) for name in COMPONENTS
+    )
 
 
-def archive(made: NightField, url: str, mischief: int | None = None) -> None:
+def archive(made: NightField, url: str, mischief: int | None = None, only: Sequence[str] = ()) -> None:
     """One process's part of the night: until all is archived. `mischief`: a seed; the bus is not to be relied upon.
-    Raises what went wrong."""
+    `only`: these components; whoever has the Archiver has the camera, too, and says when the night is over. Raises what
+    went wrong."""
     site, halt, failed = load(str(made.site)), Halt(), list[Exception]()
     with build(site) as house:
-        components = house.components(component_names(site))
-        ledger, imaging, talk = house.ledger, house.imaging, components["archiver"].talk
+        components = house.components(only or component_names(site))
+        ledger, imaging = house.ledger, house.imaging
         assert isinstance(ledger, SqlLedger)
         assert imaging is not None
-        assert talk is not None
-        camera = Camera(made, url, ledger.bus, imaging.bells.ring)
+        camera, board = Camera(made, url, ledger.bus, imaging.bells.ring), imaging.wires.board()
         if mischief is not None:
             bus = Mischief(ledger.bus, mischief)
             for each in components.values():
@@ -148,9 +165,15 @@ def archive(made: NightField, url: str, mischief: int | None = None) -> None:
 
         def drive() -> None:
             try:
-                camera.command(talk, ledger.board)
-                camera.observe()
-                camera.wait_until(lambda: archived(made, ledger), "all is archived")
+                if "archiver" in components:
+                    talk = components["archiver"].talk
+                    assert talk is not None
+                    camera.command(talk, board)
+                    camera.observe()
+                    camera.wait_until(lambda: archived(made, ledger), "all is archived")
+                    camera.diary.write(OVER)
+                else:
+                    camera.wait_until(lambda: OVER in camera.diary.heard(), "the night is over")
             except (SkystowError, OSError) as error:
                 failed.append(error)
                 failed.append(TimeoutError(shown(house, made)))
@@ -171,7 +194,8 @@ def shown(house: House, made: NightField) -> str:
     assert isinstance(ledger, SqlLedger)
     said = [f"{each}" for each in house.progress.healths.values()]
     said += [f"{name}: {step}" for name in COMPONENTS for step in ledger.talks.steps(name)]
-    said += [f"on the bus: {each}" for address in ADDRESSES for each in ledger.bus.receive(address, limit=9)]
+    trays = [*ADDRESSES, *map(outbox, COMPONENTS)]
+    said += [f"on the bus, {tray}: {each}" for tray in trays for each in ledger.bus.receive(tray, limit=9)]
     said += [str(line) for obsid in made.obsids for line in ledger.talks.lines(obsid=obsid)]
     said += [str(each.relative_to(made.root)) for each in sorted(made.root.rglob("*")) if each.is_file()]
     return "\n".join(said)
@@ -232,10 +256,22 @@ def _committer() -> str:
     while frame is not None:
         name = frame.f_code.co_filename
         if "/adapters/ledger/" in name and not name.endswith("/database.py"):
-            known = frame.f_locals.get("component") or frame.f_locals.get("route") or ""
+            known = frame.f_locals.get("component") or frame.f_locals.get("route") or _posted(frame) or ""
             return f"{frame.f_code.co_name.lstrip('_')} {known}".strip()
         frame = frame.f_back
     return "of the schema"
+
+
+def _posted(frame: FrameType) -> str:
+    """Whose outbox is emptied; "": it is no outbox."""
+    if frame.f_code.co_name != "_accept" or frame.f_locals["deliveries"][0].to == ADDRESS:
+        return ""
+    caller = frame.f_back
+    while caller is not None:
+        if isinstance(bus := caller.f_locals.get("self"), EmbeddedBus):
+            return f"outbox {bus._sender}".removesuffix("outbox ")
+        caller = caller.f_back
+    return ""
 
 
 # ── many runs ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,26 +289,27 @@ def jobs() -> dict[str, Any] | None:
     return None
 
 
-def become(job: dict[str, Any]) -> None:
+def become(job: dict[str, Any], sort: type[NightSaboteur] = NightSaboteur) -> None:
     out = os.open(job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for number in (1, 2):
         os.dup2(out, number)
     home, works = (Path(job[name]) if job[name] else None for name in ("home", "works"))
-    made = NightField(Path(job["root"]), send=job["send"], home=home, works=works)
-    saboteur = NightSaboteur(made.own, job["plan"])
+    made = NightField(Path(job["root"]), detectors=job["detectors"], send=job["send"], home=home, works=works)
+    saboteur = sort(made.own, job["plan"])
     saboteur.install()
     try:
-        archive(made, job["url"], job["plan"].get("mischief"))
+        archive(made, job["url"], job["plan"].get("mischief"), job["plan"].get("only", ()))
     finally:
         saboteur.write_count()
 
 
 class Nights:
-    """Runs nights, each in a fork of one process that has everything imported; one at a time."""
+    """Runs nights, each in a fork of one process that has everything imported; one at a time. `kit`: whose saboteur
+    there is."""
 
-    def __init__(self, root: Path, url: str) -> None:
+    def __init__(self, root: Path, url: str, kit: str = "tests.crash.image_kit") -> None:
         self.out, self.url = root / "out", url
-        command = [sys.executable, "-m", "tests.crash.image_kit"]
+        command = [sys.executable, "-m", kit]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
     def run(self, made: NightField, plan: Plan) -> int:
@@ -283,6 +320,7 @@ class Nights:
         """The number of its process."""
         assert self.process.stdin is not None
         job = {"url": self.url, "plan": plan, "out": str(self.out), "send": made.send}
+        job["detectors"] = list(made.detectors)
         job |= {name: str(path) if path else "" for name, path in _paths(made).items()}
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
         return self._answer()
@@ -341,7 +379,11 @@ def kill_each(nights: Nights, root: Path, blows: Iterable[Plan]) -> list[Plan]:
     return missed
 
 
-if __name__ == "__main__":
+def work(sort: type[NightSaboteur] = NightSaboteur) -> None:
     warm_up()
     if (mine := jobs()) is not None:
-        become(mine)
+        become(mine, sort)
+
+
+if __name__ == "__main__":
+    work()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from skystow.errors import PlaceFault
 from skystow.model.acts import Say
 from skystow.model.messages import (
     EndReadout,
@@ -49,6 +50,10 @@ class Mischief:
         self._dice = Random(seed)
         self._fates: dict[int, _Fate] = {}
         self._lock = threading.Lock()
+
+    @property
+    def away(self) -> PlaceFault | None:
+        return self.bus.away
 
     def publish(self, says: Sequence[Say]) -> None:
         self.bus.publish(says)

@@ -116,16 +116,20 @@ class Saboteur:
         return stand_in
 
     def _act(self, kind: str, label: str, call: Callable[[], Any]) -> Any:
+        with self._acting(kind, label) as left_out:
+            return None if left_out else call()
+
+    @contextmanager
+    def _acting(self, kind: str, label: str) -> Iterator[bool]:
+        """Around an act; whether it is to be left out. One that raises has no `after`."""
         what = f"{kind} {label}".strip()
         with self.lock:
             at = {"": len(self.acts), kind: self.kinds[kind], what: self.kinds[what]}
             self.acts.append(what)
             self.kinds.update({kind, what})
         self._strike("before", at)
-        left_out = {kind, what, f"{kind} #{at[kind]}"}.intersection(self.plan.get("without", ()))
-        done = None if left_out else call()
+        yield bool({kind, what, f"{kind} #{at[kind]}"}.intersection(self.plan.get("without", ())))
         self._strike("after", at)
-        return done
 
     def _strike(self, when: str, at: dict[str, int]) -> None:
         """`at`: which act this is; of its kind; of those of its very name."""
