@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
-from aiormq.exceptions import AMQPError
 
 from skystow.adapters.rabbitmq.bodies import LARGEST, WIRE, as_text, read
 from skystow.adapters.rabbitmq.connection import Link
@@ -25,7 +24,7 @@ from skystow.adapters.rabbitmq.dialect import Dialect
 from skystow.adapters.rabbitmq.inbox import Acks, Arrived, Inbox
 from skystow.adapters.rabbitmq.options import BrokerOptions, login, tls
 from skystow.adapters.rabbitmq.speech import Letter, Speech
-from skystow.adapters.rabbitmq.trouble import fault
+from skystow.adapters.rabbitmq.trouble import fault, is_trouble
 from skystow.errors import BadName, PlaceFault
 from skystow.model.acts import Say
 from skystow.model.packing import written
@@ -94,7 +93,8 @@ class RabbitBus:
         thread, self._thread = self._thread, None
         if thread is not None:
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stop.set)
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
+                    self._loop.call_soon_threadsafe(self._stop.set)
             thread.join(ENDING)
 
     @property
@@ -225,11 +225,16 @@ class RabbitBus:
 
     async def _tell(self, acks: Acks) -> None:
         """By a channel that is gone meanwhile: they come again, by the next."""
-        with contextlib.suppress(AMQPError, OSError, asyncio.CancelledError):
+        try:
             if acks.until:
                 await acks.channel.basic_ack(acks.until, multiple=True)
             for tag in acks.others:
                 await acks.channel.basic_ack(tag)
+        except asyncio.CancelledError:
+            pass  # the library says that it has closed
+        except Exception as error:
+            if not is_trouble(error):
+                raise
 
 
 def whole(arrived: Arrived) -> bytes:

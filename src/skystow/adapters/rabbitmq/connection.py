@@ -13,7 +13,7 @@ from aio_pika.connection import make_url
 from aiormq.abc import AbstractChannel
 
 from skystow.adapters.rabbitmq.options import GUEST, BrokerOptions, login, tls
-from skystow.adapters.rabbitmq.trouble import TROUBLE, fault, why
+from skystow.adapters.rabbitmq.trouble import fault, is_trouble, why
 from skystow.errors import PlaceFault
 
 FIRST_REST, LONGEST_REST = 0.5, 30.0
@@ -71,8 +71,10 @@ class Link:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
             return cancelled  # the library's way to say that it has closed
-        except TROUBLE as trouble:
-            return trouble
+        except Exception as error:
+            if not is_trouble(error):
+                raise
+            return error
 
     def drop(self, error: PlaceFault) -> None:
         """This connection is of no use; make another."""
@@ -151,8 +153,10 @@ class Link:
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-        except TROUBLE:
-            pass  # it is gone, which is what we wanted
+        except Exception as error:
+            if not is_trouble(error):
+                raise
+            # else it is gone, which is what we wanted
 
     def _now(self, away: PlaceFault | None) -> None:
         self.tried = True

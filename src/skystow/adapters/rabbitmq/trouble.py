@@ -27,19 +27,17 @@ from skystow.model.records import shown
 
 PLACE = "bus"
 
-TROUBLE = (
-    AMQPError,
-    PAMQPException,
-    ConfigError,
-    PlaceFault,
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    struct.error,
+_TROUBLE = (
+    *(AMQPError, PAMQPException, ConfigError, PlaceFault, OSError, EOFError),
+    *(RuntimeError, ValueError, LookupError, AttributeError, StopAsyncIteration, struct.error),
 )
-"""What a connection may end by: its library, the network, TLS, what a person must mend, and whatever it makes of bytes
-that are no AMQP."""
+
+
+def is_trouble(error: Exception) -> bool:
+    """Whether a connection may end by it: its library, the network, TLS, what a person must mend, whatever the library
+    makes of bytes that are no AMQP; and the bare class, which it throws where a connection ends while it is made."""
+    return isinstance(error, _TROUBLE) or type(error) is Exception
+
 
 _UNLIKE = re.compile(
     r"inequivalent arg '(?P<arg>[^']*)' for (?P<what>queue|exchange) '(?P<name>.*)' in vhost '.*':"
