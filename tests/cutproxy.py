@@ -58,10 +58,9 @@ class CutProxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._ends: set[socket.socket] = set()
-        self._pumps: list[threading.Thread] = []
+        self._lines: list[threading.Thread] = []
         self._left: int | None = None
         self._counts: Counts = talk
-        self._closed = False
         self.cuts = 0
         self.passed: list[str] = []
         self._listener = self._bound(0)
@@ -107,13 +106,12 @@ class CutProxy:
             self._flowing.set()
 
     def close(self) -> None:
-        self._closed = True
         self._flowing.set()
         _close(self._listener)
         self._acceptor.join(10)
         self.cut()
-        for pump in self._pumps:
-            pump.join(10)
+        for line in self._lines:
+            line.join(10)
 
     # ── threads ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -140,13 +138,23 @@ class CutProxy:
                 client.close()
                 continue
             server.settimeout(None)
+            line = threading.Thread(target=self._carry, args=(client, server), daemon=True)
+            self._lines.append(line)
+            line.start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        """Both ways; closed when neither is used any more, for a number of a socket is soon given to another."""
+        with client, server:
             with self._lock:
                 self._ends |= {client, server}
-            for arrow, source, sink in ((">", client, server), ("<", server, client)):
-                sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                pump = threading.Thread(target=self._pump, args=(arrow, source, sink), daemon=True)
-                self._pumps.append(pump)
+            ways = ((">", client, server), ("<", server, client))
+            pumps = [threading.Thread(target=self._pump, args=way, daemon=True) for way in ways]
+            for pump in pumps:
                 pump.start()
+            for pump in pumps:
+                pump.join()
+            with self._lock:
+                self._ends -= {client, server}
 
     def _pump(self, arrow: str, source: socket.socket, sink: socket.socket) -> None:
         try:
@@ -163,12 +171,7 @@ class CutProxy:
         except OSError:
             pass  # cut
         finally:
-            with self._lock:
-                self._ends -= {source, sink}
-            for end in (source, sink):
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-            source.close()
+            _hang_up(source, sink)
 
     def _passes(self, arrow: str, frame: bytes) -> bool:
         family, method = struct.unpack(">HH", frame[7:11])
@@ -185,13 +188,16 @@ class CutProxy:
 
     def _cut(self) -> None:
         self.cuts += 1
-        for end in self._ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+        _hang_up(*self._ends)
+
+
+def _hang_up(*ends: socket.socket) -> None:
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def _close(listener: socket.socket) -> None:
     """A thread that waits in `accept` wakes only by a shutdown."""
-    with contextlib.suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
+    _hang_up(listener)
     listener.close()

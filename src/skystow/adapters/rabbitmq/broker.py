@@ -37,7 +37,11 @@ PREFETCH = 500
 OPENING = 2.0
 """Seconds that `open` waits for the first connection, so that a healthy start begins with nothing away."""
 
+CONFIRM = 60.0
+"""Seconds that the broker may take to confirm, however long its heartbeat."""
+
 ENDING = 15.0
+"""Seconds that the thread may take to say goodbye."""
 
 Aside = Callable[[str, str, str, str, str], None]
 """Told of what cannot be used: tray, address, kind, body, reason (`EmbeddedBus.set_aside`). Returns when the ledger has
@@ -74,7 +78,7 @@ class RabbitBus:
         name = f"skystow {self._component}"
         self._hearing = Link(self._options, f"{name}, hearing", self._listen, self._nothing, self._changed)
         self._speaking = Link(self._options, f"{name}, speaking", self._declare, lambda: None, self._changed)
-        self._speech = Speech(self._speaking, self._options.heartbeat)
+        self._speech = Speech(self._speaking, min(CONFIRM, self._options.heartbeat))
 
     # ── whoever uses it ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +172,7 @@ class RabbitBus:
             call.close()
             raise closed
         try:
-            return asyncio.run_coroutine_threadsafe(call, self._loop).result(self._options.heartbeat + ENDING)
+            return asyncio.run_coroutine_threadsafe(call, self._loop).result(CONFIRM + ENDING)
         except RuntimeError:
             call.close()
             raise closed from None
