@@ -202,6 +202,25 @@ class TestFile:
         assert done(controller.hear(OODS, NOW)) == [DropStaged(OBSID, PATH), WriteManifest(OBSID, DAY, {PATH: HEX})]
         assert [closes(controller.hear(message, NOW)) for message in AFTER] == [False, True]
 
+    @pytest.mark.parametrize("stands", [True, False])
+    def test_what_another_forwarder_sends_before_all_is_over_goes_too(self, stands: bool) -> None:
+        """It may have been put there just when the first one's had gone."""
+        controller = Controller(SETTINGS)
+        for message in NIGHT:
+            controller.hear(message, NOW)
+        other = replace(COMPLETED, reply_to="forwarder/f98")
+        assert said(controller.hear(other, NOW)) == [("forwarder/f98", ACK)]
+        controller.hear(AFTER[1], NOW)
+        dropped = controller.hear(AFTER[0], NOW)
+        assert (done(dropped), closes(dropped)) == ([Adopt(other)], False)
+        if not stands:  # the hand finds that all links were made, and nothing else
+            assert closes(controller.hear(BACKBONE, NOW))
+            return
+        adopted = controller.hear(replace(ADOPTED, inode=12), NOW)
+        assert any(isinstance(each, Admit) for each in adopted)
+        assert done(adopted) == [DropStaged(OBSID, PATH)]
+        assert closes(controller.hear(AFTER[0], NOW))
+
     def test_a_final_refusal_is_buried_and_told_and_never_acknowledged(self) -> None:
         controller = Controller(SETTINGS)
         controller.hear(COMPLETED, NOW)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from skystow.image.staged import Exposure, File, ccd, day_of, detector, differs, file_of, letter, obsid_of
+from skystow.image.staged import Exposure, File, ccd, day_of, detector, differs, digests, file_of, letter, obsid_of
 from skystow.image.standing import Standing
 from skystow.model.acts import (
     Act,
@@ -200,6 +200,7 @@ class Controller(Standing):
     def _completed(self, exposure: Exposure, said: FileTransferCompleted) -> Iterator[Effect]:
         file = exposure.files.setdefault(said.filename, File())
         if file.announced != said:
+            file.again = file.announced is not None and file.adopted is not None and self._whole(file)
             file.announced = said
             yield Note(said)
         if file.adopted is not None and (against := differs(file.adopted, said)):
@@ -216,6 +217,7 @@ class Controller(Standing):
         if adopted.swept and waits and not file.gone:
             return  # its message was not lost: whatever it was refused for, or is held for, holds
         self._done_adopting(file)
+        file.again = False
         path = PurePosixPath(adopted.path)
         looks = Fingerprint(adopted.size, adopted.mtime_ns, adopted.inode)
         source, claimed = self.settings.source, digest_of(adopted.digest)
@@ -242,7 +244,7 @@ class Controller(Standing):
             yield Mark(refused.obsid, Milestone.FAULT, detector(file), number=1, text=refused.reason)
             return
         self._done_adopting(file)
-        file.refused, file.gone = refused.reason, refused.gone
+        file.refused, file.gone, file.again = refused.reason, refused.gone, False
         yield Note(refused)  # gone: the forwarder announces it again
         yield Mark(refused.obsid, Milestone.FAULT, detector(file), number=1, text=refused.reason)
         if refused.final:
@@ -262,6 +264,10 @@ class Controller(Standing):
     def _linked(self, exposure: Exposure, link: HandedOff) -> Iterator[Effect]:
         file = file_of(exposure, link.path)
         if link.destination in file.links or link.destination not in self.settings.links:
+            if file.again and file.dropped:  # nothing stands there any more
+                file.again = False
+                self._done_adopting(file)
+                yield Note(link)
             return
         if file.adopted is not None and file.adopted.digest != link.digest:
             return  # of what stood there before
@@ -311,28 +317,18 @@ class Controller(Standing):
         if exposure.items and not exposure.directory:
             yield MakeDay(obsid, day_of(exposure, obsid, now))
         for file in exposure.files.values():
-            if file.announced is not None and file.adopted is None and not file.refused and not self._whole(file):
+            if file.announced is not None and file.to_adopt(whole=self._whole(file)):
                 yield Adopt(file.announced)
             if file.adopted is not None and self._whole(file) and not file.dropped:
                 yield DropStaged(obsid, file.adopted.path)
-        if not exposure.manifest and (files := self._complete(exposure)):
+        whole = filter(self._whole, exposure.files.values())
+        if not exposure.manifest and (files := digests(whole, exposure.expected or self.settings.detectors)):
             yield WriteManifest(obsid, str(PurePosixPath(next(iter(files))).parent), files)
-
-    def _complete(self, exposure: Exposure) -> dict[str, str]:
-        """Path → sha256 of every file, where none is missing; else nothing."""
-        whole = [file for file in exposure.files.values() if file.adopted is not None and self._whole(file)]
-        expected = exposure.expected or self.settings.detectors
-        if not expected or not {detector(file) for file in whole}.issuperset(expected):
-            return {}
-        digests = {file.adopted.path: digest_of(file.adopted.digest) for file in whole if file.adopted is not None}
-        if any(digest.algorithm != "sha256" for digest in digests.values()):
-            return {}
-        return {path: digests[path].hex for path in sorted(digests)}
 
     def _closed(self, message: Message, exposure: Exposure, effects: list[Effect]) -> list[Effect]:
         """An exposure of which nothing is owed any more is forgotten; a repeat is answered from the ledger."""
         files = exposure.files.values()
-        settled = bool(files) and all(file.dropped or file.refused for file in files) and not exposure.items
+        settled = bool(files) and all(file.settled for file in files) and not exposure.items
         complete = exposure.manifest or not self.settings.detectors
         repeat = not exposure.directory and all(file.adopted is None and not file.refused for file in files)
         if not settled or not (complete or repeat):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from skystow.model.acts import Act, Adopt
-from skystow.model.messages import FileTransferCompleted, Message, NewArchiveItem, day_and_number
+from skystow.model.messages import FileTransferCompleted, Message, NewArchiveItem, day_and_number, digest_of
 from skystow.model.records import DeadLetter, path_bytes
 from skystow.model.reports import Adopted, HandedOff
 
@@ -25,6 +26,18 @@ class File:
     gone: bool = False
     """Refused because nothing stood there: what comes later may be it."""
     dropped: bool = False
+    again: bool = False
+    """Announced by another forwarder when all its links stood: what he put there is to go, too."""
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.refused) or (self.dropped and not self.again)
+
+    def to_adopt(self, *, whole: bool) -> bool:
+        """`whole`: all its links stand."""
+        if self.adopted is not None:
+            return self.again and self.dropped
+        return self.announced is not None and not self.refused and not whole
 
 
 @dataclass(slots=True)
@@ -77,6 +90,17 @@ def ccd(file: File) -> tuple[str, str]:
 def detector(file: File) -> str:
     raft, sensor = ccd(file)
     return f"R{raft}_S{sensor}" if raft else ""
+
+
+def digests(whole: Iterable[File], expected: Sequence[str]) -> dict[str, str]:
+    """Path → sha256 of every file of an exposure, where none of the `expected` detectors is missing; else nothing."""
+    files = [(detector(file), file.adopted) for file in whole if file.adopted is not None]
+    if not expected or not {name for name, _ in files}.issuperset(expected):
+        return {}
+    found = {adopted.path: digest_of(adopted.digest) for _, adopted in files}
+    if any(digest.algorithm != "sha256" for digest in found.values()):
+        return {}
+    return {path: found[path].hex for path in sorted(found)}
 
 
 def day_of(exposure: Exposure, obsid: str, now: datetime) -> str:
