@@ -32,7 +32,7 @@ from skystow.adapters.ledger.mail import EmbeddedBus
 from skystow.config import load
 from skystow.errors import PlaceFault, Refused, SkystowError
 from skystow.model.acts import Say
-from skystow.model.lifecycle import Verb
+from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import EndReadout, LargeFileObjectAvailable, Message, StartIntegration
 from skystow.ports.talk import Bus, Scoreboard, outbox
 from skystow.service.halt import Halt
@@ -58,6 +58,7 @@ from tests.crash.night_field import (
 
 
 OVER = "over"
+NEXT = {Summary.STANDBY: Verb.START, Summary.DISABLED: Verb.ENABLE}
 
 
 class Diary:
@@ -84,17 +85,12 @@ class Camera:
 
     def command(self, talk: Talk, board: Scoreboard) -> None:
         self.wait_until(lambda: board.alive("f99_association"), "that there is a forwarder")
-        for verb in (Verb.START, Verb.ENABLE):
-            while not self._obeyed(talk, verb):
+        while talk.state is not Summary.ENABLED:
+            try:
+                talk.command(NEXT[talk.state])
+            except (Refused, PlaceFault) as fault:
+                self.in_time(str(fault))
                 time.sleep(0.02)
-
-    def _obeyed(self, talk: Talk, verb: Verb) -> bool:
-        try:
-            talk.command(verb)
-        except Refused as refused:
-            self.in_time(str(refused))
-            return False
-        return True
 
     def events(self, obsid: str) -> Iterator[Message]:
         yield StartIntegration(obsid, exposure_time=1.0, image_date=obsid.split("_")[2])

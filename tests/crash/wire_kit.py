@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +21,16 @@ from skystow.adapters.ledger import SqlLedger
 from skystow.adapters.ledger.schema import parcels
 from tests.brokers import USER, Broker, Vhost
 from tests.crash.image_kit import Nights, work
+from tests.crash.kit import wait_until
 from tests.crash.night_field import DETECTORS, NightField, Plan, watched
 from tests.crash.wire_saboteur import WireSaboteur
 from tests.redis_server import DB, RedisServer
 from tests.servers import EmptyLedger
 
 CCDS = (*DETECTORS, "R22_S22")
-LONG = 3600.0
-"""Seconds that nobody waits for: whoever is silent is dead, and will be started again."""
+SOON, LONG = 2.0, 3600.0
+"""Seconds: after which an answer is asked for again; and that nobody waits for, as whoever is silent is dead, and is
+started again."""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class WiredNight(NightField):
         assert self.redis is not None
         broker, site = self.vhost.broker, json.loads(self.site.read_text())
         image = site["image"]
-        image["archiver"] |= {"deadline": LONG, "patience": LONG, "heartbeat": LONG}
+        image["archiver"] |= {"ack_timeout": SOON, "deadline": LONG, "patience": LONG, "heartbeat": LONG}
         image["bus"] = {"kind": "rabbitmq", "port": self.port or broker.port, "vhost": self.vhost.name, "user": USER}
         image["bus"] |= {"password_file": str(broker.password_file)}
         image["scoreboard"] = {"kind": "redis", "port": self.redis.port, "db": DB}
@@ -92,9 +94,8 @@ class Servers:
         made.write()
         return made
 
-    def finish(self, made: WiredNight) -> None:
+    def settle(self, made: WiredNight) -> None:
         """What a process had not heard when it ended the next one hears: then there is nothing left on any queue."""
-        assert self.nights.run(made, {}) == 0
         if made.left():
             assert self.nights.run(made, {}) == 0
             assert made.left() == {}
@@ -106,6 +107,30 @@ class Servers:
         assert self.nights.run(made, {"count": str(listed)}) == 0
         made.assert_whole()
         return listed.read_text().splitlines()
+
+    @contextmanager
+    def at_work(self, made: WiredNight, plan: Plan | None = None) -> Iterator[int]:
+        """The number of a process that archives all of it meanwhile; afterwards all is as it should be."""
+        with watched(made) as seen:
+            child = self.nights.started(made, plan or {})
+            try:
+                yield child
+            except BaseException:
+                with suppress(ProcessLookupError, AssertionError):
+                    os.kill(child, signal.SIGKILL)
+                    self.nights.ended(child)
+                raise
+            assert self.nights.ended(child) == 0
+        assert seen == []
+        self.settle(made)
+
+    @contextmanager
+    def stopped(self, made: WiredNight, act: str, when: str) -> Iterator[Callable[[], None]]:
+        """It stands still at its first such act, until it is told to go on."""
+        with self.at_work(made, {"freeze": {"act": act, "at": 0, "when": when}}) as child:
+            stat = Path(f"/proc/{child}/stat")
+            wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"that it stops {when} {act}")
+            yield lambda: os.kill(child, signal.SIGCONT)
 
     @contextmanager
     def without(self, made: WiredNight, name: str) -> Iterator[None]:
@@ -132,10 +157,9 @@ class Servers:
                     struck.append(blow)
                     if self.nights.run(made, plan | {"kill": blow}) == 0:
                         missed.append(blow)
-                if only:
-                    assert self.nights.run(made, plan) == 0
+                assert self.nights.run(made, plan) == 0
             assert seen == []
-            self.finish(made)
+            self.settle(made)
         except AssertionError as error:
             raise AssertionError(f"killed by {struck} in {root}: {error}") from error
         return missed

@@ -97,7 +97,7 @@ def test_it_goes_when_the_broker_has_it_and_not_before(ledger: SqlLedger, broker
         post.carry()
     assert names(ledger.bus.receive(outbox("us"), limit=10)) == ["a", "b"]
     broker.fault = None
-    assert (post.carry(), post.carry()) == (2, 0)
+    assert [post.carry() for _ in range(3)] == [1, 1, 0]
     assert names(broker.receive("controller", limit=10)) == ["a", "b"]
     assert names(ledger.bus.receive(outbox("them"), limit=10)) == ["c"]
 
@@ -128,6 +128,52 @@ def test_a_broker_that_comes_back_is_given_what_waited(
         running.result(10)
     assert names(broker.receive("controller", limit=10)) == ["a"]
     assert {each.place: each.well for each in ledger.healths()}["bus"] is True
+
+
+class Breaking(Broker):
+    """Its line breaks at every third message."""
+
+    left = 2
+
+    def publish(self, says: Sequence[Say]) -> None:
+        some, self.left = says[: self.left], self.left - len(says)
+        super().publish(some)
+        if self.left < 0:
+            self.left = 2
+            raise Unreachable("broken", place="bus")
+
+
+def test_a_line_that_breaks_again_and_again_carries_all_at_last(ledger: SqlLedger) -> None:
+    said = [f"{n:02}" for n in range(20)]
+    ledger.posted().converse("us", says=says(*said))
+    broker = Breaking()
+    post, broken = postman(ledger, broker), 0
+    while ledger.bus.receive(post.tray, limit=1):
+        assert broken < 30, "it carries the same ones for ever"
+        try:
+            post.carry()
+        except PlaceFault:
+            broken += 1
+    assert broken > 4
+    assert list(dict.fromkeys(names(broker.receive("controller", limit=1000)))) == said
+
+
+def test_a_broker_that_is_back_is_not_kept_waiting(
+    ledger: SqlLedger, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was away."""
+    monkeypatch.setattr(posting, "FIRST_REST", 0.01)
+    post, halt = postman(ledger, broker), Halt()
+    with ThreadPoolExecutor(1) as pool:
+        resting = pool.submit(asyncio.run, post._rest(halt, 3600.0, "bus"))
+        resting.result(10)  # it is there
+        broker.fault = Unreachable("refused", place="bus")
+        resting = pool.submit(asyncio.run, post._rest(halt, 3600.0, "bus"))
+        with pytest.raises(TimeoutError):
+            resting.result(0.05)
+        broker.fault = None
+        resting.result(10)
+        assert not halt.is_set()
 
 
 def test_what_is_heard_comes_from_both_and_each_is_told(ledger: SqlLedger, broker: Broker) -> None:

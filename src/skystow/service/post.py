@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
+from time import monotonic
 
 from skystow.errors import PlaceFault
 from skystow.model.acts import Say
@@ -18,6 +19,7 @@ from skystow.ports import Clock, Ledger
 from skystow.ports.talk import Bus, Delivery, outbox
 from skystow.service.halt import Halt
 from skystow.service.status import Progress
+from skystow.service.talk import BUS
 
 BATCH = 500
 NAP = 1.0
@@ -56,7 +58,7 @@ class Post:
     def __init__(self, component: str, own: Bus, broker: Bus, ledger: Ledger, clock: Clock, progress: Progress) -> None:
         self.tray, self.own, self.broker = outbox(component), own, broker
         self.ledger, self.clock, self.progress = ledger, clock, progress
-        self._halt = Halt()
+        self._halt, self._most = Halt(), BATCH
 
     def ring(self) -> None:
         """There is something in the outbox."""
@@ -73,7 +75,7 @@ class Post:
             except PlaceFault as fault:
                 now, resting = self.clock.now(), fault.place
                 await self._report(Health(fault.place, False, now, str(fault), now + timedelta(seconds=rest)))
-                await halt.sleep(rest)
+                await self._rest(halt, rest, fault.place)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             if resting and self.broker.away is None:
@@ -84,12 +86,23 @@ class Post:
 
     def carry(self) -> int:
         """Publish one batch, then take it out of the outbox (never the other way); returns how many.
-        Raises `PlaceFault` while broker or ledger are away."""
-        parcels = self.own.receive(self.tray, limit=BATCH)
+        Raises `PlaceFault` while broker or ledger are away; then the next batch is half as large, lest a line that
+        breaks again and again carries the same ones for ever."""
+        most = min(BATCH, self._most)
+        parcels = self.own.receive(self.tray, limit=most)
         if parcels:
+            self._most = max(1, len(parcels) // 2)
             self.broker.publish([Say(each.to, each.message) for each in parcels])
+            self._most = max(most, 2 * len(parcels))
             self.own.accept(parcels)
         return len(parcels)
+
+    async def _rest(self, halt: Halt, seconds: float, place: str) -> None:
+        """A broker that is back is used at once: its connection has waited long enough."""
+        due = monotonic() + seconds
+        while (left := due - monotonic()) > 0 and not await halt.sleep(min(FIRST_REST, left)):
+            if place == BUS and self.broker.away is None:
+                return
 
     async def _report(self, health: Health) -> None:
         self.progress.report(health)
