@@ -15,7 +15,7 @@ NIGHT_DIR :=
 
 # What the tests need from Debian, as command:package.
 TEST_TOOLS := strace:strace rsync:rsync unshare:util-linux setpriv:util-linux mount:mount openssl:openssl \
-    ssh:openssh-client /usr/sbin/sshd:openssh-server bwrap:bubblewrap \
+    systemd-analyze:systemd ssh:openssh-client /usr/sbin/sshd:openssh-server bwrap:bubblewrap \
     /usr/sbin/rabbitmqctl:rabbitmq-server redis-server:redis-server \
     mariadb-install-db:mariadb-server $(or $(lastword $(wildcard /usr/lib/postgresql/*/bin/initdb)),initdb):postgresql
 

@@ -81,11 +81,12 @@ def _told(pace: Pace) -> None:
 
 def _lines(pace: Pace, over: threading.Event, line: Callable[[Pace], None]) -> None:
     known: list[str] = []
-    spoken = time.monotonic()
+    spoken, done = time.monotonic(), pace.progress.done
     while not over.wait(REDRAW):
         places = [f"{health.place}: {health.reason}" for health in pace.progress.resting]
-        if places != known or time.monotonic() - spoken >= LINES_EVERY:  # a place that fails or returns is news
-            known, spoken = places, time.monotonic()
+        moved = pace.progress.done != done and time.monotonic() - spoken >= LINES_EVERY
+        if places != known or moved:  # a place that fails or returns is news; that nothing happens is none
+            known, spoken, done = places, time.monotonic(), pace.progress.done
             line(pace)
 
 
