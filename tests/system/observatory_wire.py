@@ -36,6 +36,10 @@ LIMIT = 120.0
 
 DAY_OBS = 20210304
 COMPONENTS = ("archiver", "controller", "f99", "oods")
+TALKING = ("CCArchiver", "controller", "oods")
+ORDERS = {"XferParams", "ReadoutEnded", "HeaderReady"}
+"""A forwarder may have been told of an exposure that another one has retrieved before all was said."""
+
 SHAPE = (8, 4)
 CAMERA = "camera"
 
@@ -56,6 +60,7 @@ class Wired(NightField):
     detectors: Sequence[str] = COMCAM
     shape: tuple[int, int] = SHAPE
     hurried: bool = True
+    talking: Sequence[str] = TALKING
     ledger_url: str = ""
     vhost: Vhost | None = None
     redis: RedisServer | None = None
@@ -194,15 +199,20 @@ class Wired(NightField):
                 return f"{len(left)} files are not in {tree.name}"
         if passing := [path for place in (self.staging, *self.works_of()) for path in files(place)]:
             return f"{len(passing)} files have not left staging and forwarders"
-        talking = ["CCArchiver", "controller", "oods", *self.forwarders]
         try:
-            if owing := {name: len(steps) for name in talking if (steps := ledger.talks.steps(name))}:
+            if owing := {name: kinds for name in self.talking if (kinds := self._steps(ledger, name))}:
+                return f"steps are left: {owing}"
+            if owing := {name: kinds for name in self.forwarders if not (kinds := self._steps(ledger, name)) <= ORDERS}:
                 return f"steps are left: {owing}"
             if count := self.parcels():
                 return f"{count} parcels are in the ledger"
         except PlaceFault as away:
             return str(away)
         return f"messages are left: {waiting}" if (waiting := self.messages()) else ""
+
+    def _steps(self, ledger: SqlLedger, name: str) -> set[str]:
+        """Kinds of those that a component has not closed."""
+        return {type(message).__name__ for _, message in ledger.talks.steps(name)}
 
     def works_of(self) -> list[Path]:
         return [self.root / name / "fits" for name in self.forwarders]

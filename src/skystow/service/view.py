@@ -35,11 +35,13 @@ class View:
 
     async def run(self, halt: Halt) -> None:
         self._halt = own = Halt(halt)  # a bell of its own: nobody else has anything to do
-        while not own.is_set():
-            rung = own.rung
+        over = False
+        while not over:
+            rung, over = own.rung, own.is_set()  # what it became last is shown, too
             if self._facts:
                 await self._look(self._facts)
-            await own.nap(LOOK, since=rung)
+            if not over:
+                await own.nap(LOOK, since=rung)
 
     async def _look(self, facts: Mapping[str, str]) -> None:
         try:
