@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -14,9 +15,10 @@ import pytest
 
 from skystow.simulate.comcam import ComCam, HeaderService
 from tests.brokers import Broker
+from tests.crash.image_kit import Nights
 from tests.crash.kit import LIMIT, Plan
 from tests.crash.night_field import SHAPE
-from tests.crash.wire_kit import CCDS, Servers, nights_of
+from tests.crash.wire_kit import CCDS, Servers
 from tests.redis_server import RedisServer
 from tests.servers import EmptyLedger, Server
 from tests.sshd import Sshd, sshd
@@ -81,7 +83,10 @@ def wired(tmp_path_factory: pytest.TempPathFactory, rabbitmq: Broker, mariadb_le
     with contextlib.ExitStack() as closed:
         headers = closed.enter_context(HeaderService(ComCam(names=CCDS, shape=SHAPE)).serving())
         redis = closed.enter_context(contextlib.closing(RedisServer()))
-        nights = [
-            closed.enter_context(contextlib.closing(nights_of(root / name, headers.url))) for name in ("one", "two")
-        ]
-        yield Servers(rabbitmq, redis, mariadb_ledger, *nights)
+        count = itertools.count()
+
+        def nights() -> Nights:
+            (own := root / f"{next(count)}").mkdir()
+            return closed.enter_context(contextlib.closing(Nights(own, headers.url, "tests.crash.wire_kit")))
+
+        yield Servers(rabbitmq, redis, mariadb_ledger, nights)

@@ -54,7 +54,7 @@ def test_the_acts_are_what_we_think(acts: list[str]) -> None:
 def test_killed_at_every_kind_of_act(tmp_path: Path, wired: Servers, acts: list[str], part: int, when: str) -> None:
     kinds = [act for act in dict.fromkeys(acts) if act in WIRE][part::PARTS]
     blows: list[Plan] = [{"act": act, "at": 0, "when": when} for act in kinds]
-    missed = wired.kill(tmp_path / "night", blows)
+    missed = wired.kill(wired.night(tmp_path / "night"), blows)
     assert len(missed) <= len(blows) / 3, f"all was archived before {missed}"
 
 
@@ -62,8 +62,17 @@ def test_killed_at_every_kind_of_act(tmp_path: Path, wired: Servers, acts: list[
 @pytest.mark.parametrize("name", ALONE)
 def test_one_component_is_killed_and_the_others_go_on(tmp_path: Path, wired: Servers, name: str) -> None:
     blows: list[Plan] = [{"act": act, "at": 0, "when": when} for act in ALONE[name] for when in ("before", "after")]
-    missed = wired.kill(tmp_path / "night", blows, only=name)
+    missed = wired.kill(wired.night(tmp_path / "night"), blows, only=name)
     assert len(missed) <= len(blows) / 2, missed
+
+
+@pytest.mark.timeout(300)
+def test_killed_while_it_sets_aside_what_nobody_can_read(tmp_path: Path, wired: Servers) -> None:
+    """It is one dead letter, and gone from the queue."""
+    made = wired.night(tmp_path / "night")
+    made.receive("archive_ctrl_consume", b"MSG_TYPE: [NEW_CC_ARCHIVE_ITEM")
+    acts = [("commit lay_aside", "before"), ("commit lay_aside", "after"), ("ack ?", "before"), ("ack ?", "after")]
+    assert wired.kill(made, [{"act": act, "at": 0, "when": when} for act, when in acts]) == []
 
 
 @pytest.mark.long
@@ -76,6 +85,6 @@ def test_killed_at_every_act_of_the_wire(tmp_path: Path, wired: Servers, acts: l
     missed = [
         blow
         for act, at in every
-        for blow in wired.kill(tmp_path / f"{act} {at}", [{"act": act, "at": at, "when": when}])
+        for blow in wired.kill(wired.night(tmp_path / f"{act} {at}"), [{"act": act, "at": at, "when": when}])
     ]
     assert len(missed) < len(every) / 3

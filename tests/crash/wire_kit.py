@@ -6,15 +6,19 @@ be true of it, and of what the servers hold, afterwards.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import aio_pika
 import sqlalchemy as sa
 
 from skystow.adapters.ledger import SqlLedger
@@ -25,7 +29,7 @@ from tests.crash.kit import wait_until
 from tests.crash.night_field import DETECTORS, NightField, Plan, watched
 from tests.crash.wire_saboteur import WireSaboteur
 from tests.redis_server import DB, RedisServer
-from tests.servers import EmptyLedger
+from tests.servers import PASSWORD, EmptyLedger
 
 CCDS = (*DETECTORS, "R22_S22")
 SOON, LONG = 2.0, 3600.0
@@ -65,15 +69,26 @@ class WiredNight(NightField):
         counted = {name: q["messages_ready"] + q["messages_unacknowledged"] for name, q in self.vhost.queues().items()}
         return {name: count for name, count in counted.items() if count}
 
+    def receive(self, queue: str, body: bytes) -> None:
+        """What nobody can read, before anybody is there to hear it."""
+        self.rubbish += 1
+        asyncio.run(self._say(queue, body))
+
+    async def _say(self, queue: str, body: bytes) -> None:
+        assert self.vhost is not None
+        broker, vhost = self.vhost.broker, quote(self.vhost.name, safe="")
+        login = f"{USER}:{quote(PASSWORD, safe='')}"
+        async with await aio_pika.connect(f"amqp://{login}@127.0.0.1:{broker.port}/{vhost}") as connection:
+            channel = await connection.channel()
+            await channel.declare_queue(queue, durable=True)
+            await channel.default_exchange.publish(aio_pika.Message(body), queue)
+
     def _assert_said(self, ledger: SqlLedger) -> None:
         super()._assert_said(ledger)
         with ledger._database.reading() as connection:
-            assert connection.execute(sa.select(parcels.c.address, parcels.c.kind)).all() == []
-
-
-def nights_of(root: Path, url: str) -> Nights:
-    root.mkdir()
-    return Nights(root, url, "tests.crash.wire_kit")
+            left = connection.execute(sa.select(parcels.c.address, parcels.c.kind, parcels.c.unreadable)).all()
+        assert [each for each in left if not each.unreadable] == []
+        assert len(left) == self.rubbish
 
 
 @dataclass
@@ -83,9 +98,16 @@ class Servers:
     broker: Broker
     redis: RedisServer
     ledger: EmptyLedger
-    nights: Nights
-    others: Nights
-    """Beside them, where a night has two processes."""
+    more_nights: Callable[[], Nights]
+
+    @cached_property
+    def nights(self) -> Nights:
+        return self.more_nights()
+
+    @cached_property
+    def others(self) -> Nights:
+        """Beside them, where a night has two processes."""
+        return self.more_nights()
 
     def night(self, root: Path, port: int = 0) -> WiredNight:
         """`port`: of a proxy before the broker."""
@@ -146,10 +168,10 @@ class Servers:
             raise
         assert self.others.ended(child) == 0
 
-    def kill(self, root: Path, blows: Iterable[Plan], only: str = "") -> list[Plan]:
+    def kill(self, made: WiredNight, blows: Iterable[Plan], only: str = "") -> list[Plan]:
         """One night that is killed again and again, by one blow in each run, and then ends well. Returns those that
         missed. `only`: the component whose process it is; the others go on."""
-        made, struck, missed = self.night(root), list[Plan](), list[Plan]()
+        struck, missed = list[Plan](), list[Plan]()
         plan: Plan = {"only": [only]} if only else {}
         try:
             with watched(made) as seen, self.without(made, only) if only else nullcontext():
@@ -161,7 +183,7 @@ class Servers:
             assert seen == []
             self.settle(made)
         except AssertionError as error:
-            raise AssertionError(f"killed by {struck} in {root}: {error}") from error
+            raise AssertionError(f"killed by {struck} in {made.root}: {error}") from error
         return missed
 
 
