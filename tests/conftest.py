@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.nursery import Nursery
 from tests.servers import mariadb as mariadb
 from tests.servers import mariadb_ledger as mariadb_ledger
 from tests.servers import postgres as postgres
@@ -60,6 +61,14 @@ def skystow_bin() -> Path:
     program = Path(sys.executable).with_name("skystow")
     assert program.is_file(), f"{program} is not there; `make test` installs it"
     return program
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Runs the program more quickly than it starts."""
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.close()
 
 
 Unprivileged = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Nursery
 from tests.crash.kit import ONE_STREAM, Field, Plan, make_field, make_site
 from tests.crash.matrix import SLACK, acts_of, every, kill_each
+from tests.nursery import Nursery
 
 PARTS = 8
 MANY_PARTS = 16

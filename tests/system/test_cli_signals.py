@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench, interrupt, make_site, until
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
     (tmp_path / "src").mkdir()
-    return Bench(tmp_path, skystow_bin)
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
