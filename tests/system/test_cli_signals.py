@@ -56,7 +56,7 @@ def test_a_signal_at_the_very_start_is_no_fault_of_ours(
         time.sleep(delay)  # wherever this hits: Python's own start, our imports, the work, or after it
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):  # Python drops a signal that meets it in a callback of an import:
-            process.wait(10)  # a person presses again
+            process.wait(5)  # a person presses again
         ended, took, _, err = interrupt(process, number)
         assert ended in (-number, listening, 0), (delay, err)
         assert took < 5
