@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_mischief_is_done(tmp_path: Path) -> None:
     sent: list[Message] = [HealthCheck(f"{n}", "", "") for n in range(100)]
     sent += [ImageRetrieval(f"{n}", "", "", "", 0, "") for n in range(100)]
     with made.ledger() as ledger:
-        bus, got = Mischief(ledger.bus, 1, late=0.05), list[Message]()
+        bus, got = Mischief(ledger.bus, 2, late=0.05), list[Message]()
         bus.publish([Say("x", message) for message in sent])
         while ledger.bus.receive("x", limit=1):
             found = bus.receive("x", limit=500)
@@ -112,6 +113,7 @@ def test_mischief_is_done(tmp_path: Path) -> None:
     lost = [message for message in sent if message not in counts]
     assert 5 < len(lost) < 40
     assert all(isinstance(message, HealthCheck) for message in lost)
+    assert max(len(list(run)) for gone, run in groupby(sent, key=lambda message: message not in counts) if gone) == 2
     assert set(counts.values()) == {1, 2}
     assert list(counts) != [message for message in sent if message in counts], "out of order"
 
