@@ -97,6 +97,8 @@ import sys, time
 from skystow.cli.exits import conduct
 def body(halt):
     print("at work", flush=True)
+    halt.wait(600)
+    print("asked to stop", flush=True)
     time.sleep(600)
     return 0
 conduct(body, graceful=True)
@@ -117,7 +119,7 @@ def test_a_second_interrupt_ends_at_once() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert process.stdout.readline() == "asked to stop\n"
     ended, took, _, _ = interrupt(process)
     assert ended == 130
     assert took < 1
