@@ -55,7 +55,7 @@ else
 endif
 
 test: tools lint docs ## every check and every test but the long ones
-	$(BIN)/pytest -n 3 -m "not long" tests/unit tests/contract tests/system tests/docs tests/crash
+	$(BIN)/pytest -n 3 --dist worksteal -m "not long" tests/crash tests/system tests/docs tests/contract tests/unit
 
 test-long: tools $(VENV)/.dev ## the crash cross product and other long tests
 	$(BIN)/pytest -n 2 -m long

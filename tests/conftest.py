@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests.brokers import cut_proxy as cut_proxy
 from tests.brokers import rabbitmq as rabbitmq
 from tests.brokers import vhost as vhost
+from tests.nursery import Nursery
 from tests.redis_server import redis_process as redis_process
 from tests.redis_server import redis_server as redis_server
 from tests.servers import mariadb as mariadb
@@ -69,6 +70,14 @@ def skystow_bin() -> Path:
     program = Path(sys.executable).with_name("skystow")
     assert program.is_file(), f"{program} is not there; `make test` installs it"
     return program
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Runs the program more quickly than it starts."""
+    made = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield made
+    made.close()
 
 
 Unprivileged = Callable[..., "subprocess.CompletedProcess[str]"]

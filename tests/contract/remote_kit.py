@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from skystow.adapters.options import StoreOptions
@@ -72,3 +76,24 @@ def write(root: Path, path: PurePosixPath, content: bytes) -> None:
     with open(name, "wb") as file:
         file.write(content)
     os.utime(name, ns=(MTIME, MTIME))
+
+
+def midway(depot: RemoteDepot, act: Callable[[], object], length: int = 300_000) -> threading.Thread:
+    """Does it as soon as so many bytes of a copy are there."""
+    due = time.monotonic() + 60
+
+    def copied() -> int:
+        total = 0
+        for path in (depot.target / ".skystow").rglob("*"):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def watch() -> None:
+        while copied() < length and time.monotonic() < due:
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread

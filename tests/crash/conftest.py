@@ -2,65 +2,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from skystow.simulate.comcam import ComCam, HeaderService
 from tests.brokers import Broker
 from tests.crash.image_kit import Nights
-from tests.crash.kit import LIMIT, Plan
 from tests.crash.night_field import SHAPE
 from tests.crash.wire_kit import CCDS, Servers
 from tests.redis_server import RedisServer
 from tests.servers import EmptyLedger, Server
 from tests.sshd import Sshd, sshd
-
-
-class Nursery:
-    """Runs the program by `skystow.testing.nursery`, one at a time."""
-
-    def __init__(self, root: Path) -> None:
-        self.out, self.err = root / "out", root / "err"
-        command = [sys.executable, "-m", "skystow.testing.nursery"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-
-    def run(self, plan: Plan, arguments: list[str]) -> subprocess.CompletedProcess[bytes]:
-        assert self.process.stdin is not None
-        job = {"plan": plan, "arguments": arguments, "out": str(self.out), "err": str(self.err)}
-        self.process.stdin.write(json.dumps(job).encode() + b"\n")
-        child = int(self._answer(arguments))
-        try:
-            _, status = map(int, self._answer(arguments).split())
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-            raise
-        return subprocess.CompletedProcess(arguments, status, self.out.read_bytes(), self.err.read_bytes())
-
-    def _answer(self, arguments: list[str]) -> bytes:
-        assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], LIMIT)[0]:
-            raise subprocess.TimeoutExpired(arguments, LIMIT)
-        return self.process.stdout.readline()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    made = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="session")

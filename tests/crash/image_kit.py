@@ -35,6 +35,7 @@ from skystow.model.acts import Say
 from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import EndReadout, LargeFileObjectAvailable, Message, StartIntegration
 from skystow.ports.talk import Bus, Scoreboard, outbox
+from skystow.service import talk as hosting
 from skystow.service.halt import Halt
 from skystow.service.host import run_together
 from skystow.service.talk import Talk
@@ -293,6 +294,7 @@ def become(job: dict[str, Any], sort: type[NightSaboteur] = NightSaboteur) -> No
     made = NightField(Path(job["root"]), detectors=job["detectors"], send=job["send"], home=home, works=works)
     saboteur = sort(made.own, job["plan"])
     saboteur.install()
+    vars(hosting)["GATHER"] = 0.01  # what is spared by sharing commits is not what is tried here
     try:
         archive(made, job["url"], job["plan"].get("mischief"), job["plan"].get("only", ()))
     finally:

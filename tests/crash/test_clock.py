@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Nursery
 from tests.crash.kit import ONE_STREAM, Plan, make_field, make_site, resume, wait_for_stop, watched
+from tests.nursery import Nursery
 
 HOUR = 3600
 ACTS = range(2, 45, 6)

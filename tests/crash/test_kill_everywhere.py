@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Nursery
 from tests.crash.kit import ONE_STREAM, Field, Plan, make_field, make_site
 from tests.crash.matrix import SLACK, acts_of, every, kill_each
+from tests.nursery import Nursery
 
 PARTS = 8
 MANY_PARTS = 16
@@ -73,7 +73,7 @@ def test_kill_at_every_durable_act(tmp_path: Path, nursery: Nursery, acts: list[
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.long)])
 @pytest.mark.parametrize("part", range(PARTS))
 def test_kill_at_every_durable_act_with_a_handoff(
     tmp_path: Path, nursery: Nursery, acts_of_site: list[str], part: int, when: str

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Nursery
 from tests.crash.kit import Field, make_site
 from tests.crash.matrix import acts_of, each, every, kill_each
+from tests.nursery import Nursery
 from tests.servers import EmptyLedger, Server
 
 PARTS = 4

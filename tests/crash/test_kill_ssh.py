@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.conftest import Nursery
 from tests.crash.kit import Field, Runner, watched
 from tests.crash.matrix import acts_of, every, kill_each, sampled
 from tests.crash.smurf_kit import FarSite, make_far
+from tests.nursery import Nursery
 from tests.sshd import Sshd, sshd
 
 WAYS = ("pull", "push")

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.crash.conftest import Nursery
 from tests.crash.matrix import acts_of, each, every, kill_each
 from tests.crash.smurf_kit import TABLE, Smurf, make_smurf
+from tests.nursery import Nursery
 from tests.sshd import Sshd
 
 MakeSmurf = Callable[..., Smurf]

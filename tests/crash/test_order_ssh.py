@@ -114,11 +114,11 @@ def pushed(root: Path, end: TracedEnd, sync: str) -> tuple[Field, Check]:
 
 
 def undisturbed(end: TracedEnd, make: Maker, sync: str) -> Run:
-    """Watched once, for all tests."""
+    """Watched once, for all tests; its files go together, so that each sync is needed."""
     key = (make.__name__, sync)
     if key not in end.known:
         made, check = make(end.here / "-".join(key), end, sync)
-        end.known[key] = Run(made, check, end.watch(made))
+        end.known[key] = Run(made, check, end.watch(made, {"pace": 60}))
     return end.known[key]
 
 

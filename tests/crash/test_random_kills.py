@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.crash.kit import make_field, watched
+from tests.nursery import Nursery
 
 KILLS = 30
 
 
 @pytest.mark.timeout(600)
-def test_thirty_random_kills(tmp_path: Path) -> None:
+def test_thirty_random_kills(tmp_path: Path, nursery: Nursery) -> None:
     made, dice = make_field(tmp_path, 2_000, largest=2_000), random.Random(30)
+    made.runner = nursery.run
     hits, seen_growing = 0, set[int]()
     with watched(made) as seen:
         for _ in range(KILLS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.nursery import Nursery
 from tests.servers import Server
 from tests.system.observatory_kit import EXAMPLE, Observatory, observatory
 
@@ -33,8 +34,10 @@ def row(site: Observatory, action: str) -> tuple[object, ...]:
 
 
 @pytest.mark.timeout(180)
-def test_every_command_does_what_the_page_says(tmp_path: Path, mariadb: Server, skystow_bin: Path) -> None:
-    with observatory(tmp_path / "o", mariadb, skystow_bin) as site:
+def test_every_command_does_what_the_page_says(
+    tmp_path: Path, mariadb: Server, skystow_bin: Path, nursery: Nursery
+) -> None:
+    with observatory(tmp_path / "o", mariadb, skystow_bin, nursery) as site:
         played(site, "1")
         assert "ED25519" in played(site, "2")["ssh-keygen -lf"][0]
         assert played(site, "3")["ssh -F"] == ["skystow-gate: not allowed\n"]

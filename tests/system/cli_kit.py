@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.nursery import PYTHONS, Nursery
+
 LIMIT = 60.0
 """Seconds that a command may take."""
 
@@ -23,6 +25,8 @@ class Bench:
 
     here: Path
     program: Path
+    nursery: Nursery | None = None
+    """Runs the commands that end by themselves."""
 
     @property
     def src(self) -> Path:
@@ -39,6 +43,9 @@ class Bench:
             file.write(content)
 
     def run(self, *args: str | bytes | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        whole = {**os.environ, **(env or {})}
+        if self.nursery is not None and not any(key.startswith(PYTHONS) for key in env or ()):
+            return self.nursery.ask(args, cwd=self.here, env=whole)
         return subprocess.run(
             [self.program, *args],
             cwd=self.here,
@@ -46,7 +53,7 @@ class Bench:
             text=True,
             timeout=LIMIT,
             check=False,
-            env={**os.environ, **(env or {})},
+            env=whole,
         )
 
     def json(self, *args: str | bytes | Path, code: int = 0) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from skystow.simulate import smurf
 from skystow.simulate.smurf import INSERT, MONITOR, row, write
+from tests.nursery import Nursery
 from tests.servers import Server
 from tests.sshd import Sshd, sshd
 
@@ -65,6 +66,7 @@ class Observatory:
     server: Server
     ssh: Sshd
     program: Path
+    nursery: Nursery
     passwords: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -170,8 +172,8 @@ class Observatory:
     # ── the program ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, command: str, *args: str, code: int = 0) -> dict[str, Any]:
-        line = [str(self.program), *command.split(), str(self.site), *args, "--json"]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT, check=False)
+        line = [*command.split(), str(self.site), *args, "--json"]
+        done = self.nursery.ask(line, cwd=self.home, env=os.environ)
         assert done.returncode == code, (done.stdout[-2000:], done.stderr[-2000:])
         self.shows_no_password(done.stdout + done.stderr)
         said: dict[str, Any] = json.loads(done.stdout)
@@ -242,12 +244,12 @@ class Observatory:
 
 
 @contextmanager
-def observatory(home: Path, server: Server, program: Path) -> Iterator[Observatory]:
+def observatory(home: Path, server: Server, program: Path, nursery: Nursery) -> Iterator[Observatory]:
     server.execute("DROP DATABASE IF EXISTS files", "DROP DATABASE IF EXISTS skystow")
     for name in ("monitor", "archiver", "ledger"):
         server.execute(f"DROP USER IF EXISTS '{name}'@'127.0.0.1'")
     for directory in ("etc", "data", "archive"):
         (home / directory).mkdir(parents=True)
     with sshd(home / "it", sessions=10) as ssh:  # as it is by itself
-        yield Observatory(home, server, ssh, program)
+        yield Observatory(home, server, ssh, program, nursery)
     shutil.rmtree(home)

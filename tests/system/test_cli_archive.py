@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Unprivileged
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench
 
 NUMBERS = ("files", "bytes", "archived", "already", "skipped", "failed", "quarantined", "conflicts", "seconds")
@@ -26,9 +27,9 @@ ODD = [
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
     (tmp_path / "src").mkdir()
-    return Bench(tmp_path, skystow_bin)
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 def add_up(numbers: dict[str, int]) -> bool:

@@ -12,13 +12,14 @@ from skystow.config import load
 from skystow.model.acts import Mark, Milestone
 from skystow.wiring import build
 from skystow.wiring.image import control_directory
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench
 
 KNOWN, STRANGE = "CC_O_20210304_000001", "CC_O_20210304_000002"
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
     section = {
         "detectors": ["R22_S00"],
         "staging": {"root": str(tmp_path / "staging")},
@@ -29,7 +30,7 @@ def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
     (tmp_path / "site.json").write_text(json.dumps(site))
     with build(load(str(tmp_path / "site.json"))) as house:
         house.ledger.talks.converse("CCArchiver", marks=[Mark(KNOWN, Milestone.IGNORED)])  # type: ignore[attr-defined]
-    return Bench(tmp_path, skystow_bin)
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 def test_what_was_never_heard_of_cannot_be_caught_up(bench: Bench) -> None:

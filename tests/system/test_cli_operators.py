@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Unprivileged
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    bench = Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    bench = Bench(tmp_path, skystow_bin, nursery)
     for n in range(3):
         bench.write(f"night/f{n}", b"photons %d" % n)
     bench.archive()

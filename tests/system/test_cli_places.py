@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.system.cli_kit import SITE, Bench, make_site
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
     (tmp_path / "src").mkdir()
-    return Bench(tmp_path, skystow_bin)
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 def test_a_real_tree_twice_then_verify_then_one_byte_flipped(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.sshd import Sshd, sshd
 from tests.system.cli_kit import Bench
 
@@ -22,10 +23,10 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path, server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery, server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("SKYSTOW_SSH_CONFIG", str(server.here / "ssh_config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    one = Bench(tmp_path, skystow_bin)
+    one = Bench(tmp_path, skystow_bin, nursery)
     for name in NAMES:
         one.write(name, b"light of " + name)
     return one

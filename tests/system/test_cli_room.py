@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.nursery import Nursery
 from tests.system.cli_kit import LIMIT, Bench
 from tests.system.test_remote_faults import small_disk
 
@@ -19,8 +20,8 @@ destinations:
 """
 
 
-def test_files_that_find_no_room_wait_and_the_others_go_on(tmp_path: Path, skystow_bin: Path) -> None:
-    bench = Bench(tmp_path, skystow_bin)
+def test_files_that_find_no_room_wait_and_the_others_go_on(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> None:
+    bench = Bench(tmp_path, skystow_bin, nursery)
     for name, size in (("1-huge", 20_000_000), ("2-large", 10_000_000), ("3-small", 100)):
         bench.write(name, bytes(size))
         time.sleep(0.02)  # the oldest goes first

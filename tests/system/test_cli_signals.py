@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench, interrupt, make_site, until
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
     (tmp_path / "src").mkdir()
-    return Bench(tmp_path, skystow_bin)
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -55,7 +56,7 @@ def test_a_signal_at_the_very_start_is_no_fault_of_ours(
         time.sleep(delay)  # wherever this hits: Python's own start, our imports, the work, or after it
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):  # Python drops a signal that meets it in a callback of an import:
-            process.wait(10)  # a person presses again
+            process.wait(5)  # a person presses again
         ended, took, _, err = interrupt(process, number)
         assert ended in (-number, listening, 0), (delay, err)
         assert took < 5
@@ -96,6 +97,8 @@ import sys, time
 from skystow.cli.exits import conduct
 def body(halt):
     print("at work", flush=True)
+    halt.wait(600)
+    print("asked to stop", flush=True)
     time.sleep(600)
     return 0
 conduct(body, graceful=True)
@@ -116,7 +119,7 @@ def test_a_second_interrupt_ends_at_once() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert process.stdout.readline() == "asked to stop\n"
     ended, took, _, _ = interrupt(process)
     assert ended == 130
     assert took < 1

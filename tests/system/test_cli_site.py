@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.system.cli_kit import SITE, Bench, interrupt, make_site, until
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    bench = Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    bench = Bench(tmp_path, skystow_bin, nursery)
     make_site(bench)
     return bench
 

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from tests.conftest import Unprivileged
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench
 from tests.system.landing_kit import DAY, NAME
 from tests.system.night_kit import settings
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    return Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 def site(here: Path, **more: Any) -> Path:

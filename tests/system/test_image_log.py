@@ -15,6 +15,7 @@ from skystow.adapters.ledger import SqlLedger, open_ledger
 from skystow.adapters.process import this_worker
 from skystow.model.acts import Say
 from skystow.model.messages import HeaderReadyAck, ImageInOODS, Message, StartIntegration
+from tests.nursery import Nursery
 from tests.system.cli_kit import Bench
 from tests.system.night_kit import settings, until
 
@@ -41,10 +42,10 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, skystow_bin: Path) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory, skystow_bin: Path, nursery: Nursery) -> Iterator[Running]:
     """One process for all of this; the last test ends one of its components."""
     tmp_path = tmp_path_factory.mktemp("site")
-    bench, site, log = Bench(tmp_path, skystow_bin), tmp_path / "site.yaml", tmp_path / "log"
+    bench, site, log = Bench(tmp_path, skystow_bin, nursery), tmp_path / "site.yaml", tmp_path / "log"
     site.write_text(json.dumps(settings(tmp_path)))
     assert bench.run("check", site).returncode == 0
     with log.open("w") as stderr:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.sshd import Sshd, keygen, sshd
 from tests.system.cli_kit import Bench
 
@@ -20,10 +21,10 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path, server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery, server: Sshd, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("SKYSTOW_SSH_CONFIG", str(server.here / "ssh_config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    one = Bench(tmp_path, skystow_bin)
+    one = Bench(tmp_path, skystow_bin, nursery)
     one.write("a.fits", b"light")
     return one
 

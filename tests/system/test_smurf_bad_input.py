@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.sshd import Sshd, keygen, sshd
 from tests.system.cli_kit import Bench
 from tests.system.table_kit import Desk, said_of, sqlite_desk
@@ -20,8 +21,8 @@ from tests.system.test_remote_faults import small_disk
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    return Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.servers import PASSWORD, Server
 from tests.sshd import sshd
 from tests.system.cli_kit import Bench
@@ -17,8 +18,8 @@ from tests.system.table_kit import Desk, said_of, server_desk
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    return Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.servers import Server
 from tests.system.cli_kit import until
 from tests.system.observatory_kit import Observatory, observatory, on_host, product
@@ -23,8 +24,8 @@ FILES = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def site(tmp_path: Path, mariadb: Server, skystow_bin: Path) -> Iterator[Observatory]:
-    with observatory(tmp_path / "o", mariadb, skystow_bin) as made:
+def site(tmp_path: Path, mariadb: Server, skystow_bin: Path, nursery: Nursery) -> Iterator[Observatory]:
+    with observatory(tmp_path / "o", mariadb, skystow_bin, nursery) as made:
         made.set_up()
         yield made
 

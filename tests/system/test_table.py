@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.servers import PASSWORD, Server
 from tests.system.cli_kit import Bench, until
 from tests.system.table_kit import AT, ORIGINAL, Desk, server_desk, sqlite_desk
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    return Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.servers import PASSWORD, MariaDb, Server
 from tests.system.cli_kit import Bench, until
 from tests.system.table_kit import ORIGINAL, Desk, server_desk, sqlite_desk
@@ -30,8 +31,8 @@ def west() -> Iterator[Server]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, skystow_bin: Path) -> Bench:
-    return Bench(tmp_path, skystow_bin)
+def bench(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Bench:
+    return Bench(tmp_path, skystow_bin, nursery)
 
 
 @pytest.fixture

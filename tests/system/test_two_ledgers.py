@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.nursery import Nursery
 from tests.sshd import Sshd, sshd
 from tests.system.cli_kit import LIMIT, Bench, until
 
@@ -20,10 +21,10 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 
 @pytest.mark.parametrize("far", [False, True], ids=["local", "push"])
 def test_a_slow_copy_outlives_the_start_of_another_archiver(
-    tmp_path: Path, skystow_bin: Path, server: Sshd, monkeypatch: pytest.MonkeyPatch, far: bool
+    tmp_path: Path, skystow_bin: Path, nursery: Nursery, server: Sshd, monkeypatch: pytest.MonkeyPatch, far: bool
 ) -> None:
     monkeypatch.setenv("SKYSTOW_SSH_CONFIG", str(server.here / "ssh_config"))
-    bench = Bench(tmp_path, skystow_bin)
+    bench = Bench(tmp_path, skystow_bin, nursery)
     slow = os.urandom(4_000_000)
     bench.write("slow.fits", slow)
     (tmp_path / "other").mkdir()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -34,6 +35,11 @@ NEVER_LOST: tuple[type[Message], ...] = (
 )
 
 
+IN_A_ROW = 2
+"""Of one kind about one exposure, so many may be lost one after the other. What is said again is said after waits that
+grow: without a bound it is a matter of luck how many minutes a night takes."""
+
+
 @dataclass
 class _Fate:
     lost: bool
@@ -49,6 +55,7 @@ class Mischief:
         self.bus, self.chance, self.late = bus, chance, late
         self._dice = Random(seed)
         self._fates: dict[int, _Fate] = {}
+        self._lost: Counter[tuple[type[Message], str]] = Counter()
         self._lock = threading.Lock()
 
     @property
@@ -76,7 +83,9 @@ class Mischief:
 
     def _throw(self, delivery: Delivery) -> _Fate:
         lost, again, late = (self._dice.random() < self.chance for _ in range(3))
-        lost = lost and not isinstance(delivery.message, NEVER_LOST)
+        kind = (type(delivery.message), delivery.message.key)
+        lost = lost and not isinstance(delivery.message, NEVER_LOST) and self._lost[kind] < IN_A_ROW
+        self._lost[kind] = self._lost[kind] + 1 if lost else 0
         fate = _Fate(lost, int(again), time.monotonic() + (self._dice.uniform(0, self.late) if late else 0.0))
         self._fates[delivery.id] = fate
         return fate

@@ -2,9 +2,9 @@
 
     python -m skystow.testing.nursery
 
-reads jobs from stdin, one JSON object a line: `plan` (see `saboteur`; {}: undisturbed), `arguments`, and the files
-`out` and `err`. Each is run by a fork of this process. Answers on stdout: `PID` when it starts, and `PID STATUS` (see
-`os.waitstatus_to_exitcode`) when it has ended.
+reads jobs from stdin, one JSON object a line: `plan` (see `saboteur`; {}: undisturbed; null: not even watched),
+`arguments`, `cwd`, `env`, and the files `out` and `err`. Each is run by a fork of this process. Answers on stdout:
+`PID` when it starts, and `PID STATUS` (see `os.waitstatus_to_exitcode`) when it has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import sys
+import tempfile
 from typing import Any
 
 import skystow
@@ -43,7 +45,7 @@ def next_job() -> dict[str, Any] | None:
 
 
 def become(job: dict[str, Any]) -> None:
-    """Take the place of a program that was started with nothing but its arguments."""
+    """Take the place of a program that was started so."""
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, job["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
@@ -52,7 +54,15 @@ def become(job: dict[str, Any]) -> None:
         opened = os.open(path, flags, 0o600)
         os.dup2(opened, number)
         os.close(opened)
-    sabotage(job["plan"], job["arguments"])
+    os.chdir(job["cwd"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    tempfile.tempdir = None  # it may be another in this environment
+    if job["plan"] is None:
+        sys.argv = ["skystow", *job["arguments"]]
+        runpy.run_module("skystow", run_name="__main__")  # as python -m skystow does
+    else:
+        sabotage(job["plan"], job["arguments"])
 
 
 if __name__ == "__main__":

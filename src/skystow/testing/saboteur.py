@@ -21,6 +21,8 @@ The plan is a JSON object; each key is optional:
     clock    {"at": N, "seconds": -3600}                   the wall clock jumps at that act
     lease    2.0                                           seconds, instead of 60: a test cannot wait so long
     rest     0.05                                          seconds of a pump's first rest, instead of 1
+    pace     60                                            seconds in which files share a sync and a commit, not 1:
+             a busy machine would make two groups of them
 """
 
 from __future__ import annotations
@@ -105,6 +107,8 @@ class Saboteur:
             event.listen(Engine, "connect", _unsynced)
         if "lease" in self.plan:
             vars(deliver)["LEASE"] = vars(pump)["LEASE"] = self.plan["lease"]
+        if "pace" in self.plan:
+            vars(deliver)["PACE"] = self.plan["pace"]
         if "rest" in self.plan:
             vars(pump)["FIRST_REST"] = self.plan["rest"]
 
