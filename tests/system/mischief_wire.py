@@ -70,8 +70,8 @@ class Story:
     def line_cut(self, dice: Random) -> None:
         """Again and again, at some message. There always is one: the Controller's pulse is felt."""
         for _ in range(5):
-            self.proxy.cut_at(dice.randint(1, 30))
-            until(lambda: not self.proxy.armed, "a message over the line")
+            self.proxy.cut_at(dice.randint(1, 12))
+            until(lambda: not self.proxy.armed, lambda: f"a message over the line\n{self.site.told()}")
 
     def line_refused(self, dice: Random) -> None:
         with self.proxy.refusing():
