@@ -276,6 +276,14 @@ class TestFile:
         ]
         assert controller.hear(ACK, NOW) == []
 
+    def test_who_names_no_queue_is_the_archiver(self) -> None:
+        controller = Controller(SETTINGS)
+        assert [to for to, _ in said(controller.hear(HealthCheck("a_1", "session", ""), NOW))] == ["archiver"]
+        controller.hear(replace(ITEM, reply_to=""), NOW)
+        (answer,) = said(controller.hear(DayMade(OBSID, f"/staging/{DAY}/"), NOW))
+        assert answer[0] == "archiver"
+        assert isinstance(answer[1], NewArchiveItemAck)
+
 
 @pytest.mark.parametrize("cut", range(len(NIGHT) + 1))
 def test_killed_anywhere_it_owes_what_it_owed(cut: int) -> None:

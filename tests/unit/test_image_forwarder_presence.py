@@ -5,13 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.unit.forwarder_kit import FIRST, NOW, WELL, Night, during, orders
+from tests.unit.forwarder_kit import FIRST, NOW, WELL, Night, during, orders, transfer
 
 from skystow.errors import Refused
 from skystow.model.acts import Beat, Look, Register, Say
 from skystow.model.lifecycle import Verb
-from skystow.model.messages import Associated, AssociatedAck
+from skystow.model.messages import Associated, AssociatedAck, XferParamsAck
 from skystow.model.reports import Presence
+
+
+def test_who_names_no_queue_is_the_archiver() -> None:
+    night = Night()
+    night.hear(Associated("7", "its_key", ""))
+    night.hear(transfer(FIRST, reply_to=""))
+    assert [(each.to, type(each.message)) for each in night.says] == [
+        ("archiver", AssociatedAck),
+        ("archiver", XferParamsAck),
+    ]
 
 
 def test_it_announces_itself_until_it_is_associated_and_again_when_the_archiver_is_gone() -> None:

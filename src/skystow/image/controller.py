@@ -112,7 +112,7 @@ class Controller(Standing):
     def hear(self, message: Message, now: datetime) -> list[Effect]:
         if isinstance(message, HealthCheck):
             answer = HealthCheckAck(message.ack_id, message.session_id, self.settings.component)
-            return [Say(message.reply_to, answer)]
+            return [Say(message.reply_to or self.settings.archiver_address, answer)]
         if isinstance(message, PassEnded):
             self._sweeping = False
         if isinstance(message, AdoptionRefused) and message.swept:
@@ -193,7 +193,7 @@ class Controller(Standing):
         ack = NewArchiveItemAck(
             item.ack_id, item.job_num, item.session_id, item.image_id, directory, self.settings.component
         )
-        return Say(item.reply_to, ack)
+        return Say(item.reply_to or self.settings.archiver_address, ack)
 
     # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -85,7 +85,7 @@ class Forwarder(Standing):
             case Associated(ack_id, key, reply_to):
                 self._watched, self._paired, self._look_at = key or self._watched, True, now + LOOK_EVERY
                 ack = AssociatedAck(ack_id, self.settings.presence_key, self.settings.component)
-                return [Say(reply_to, ack)]
+                return [Say(reply_to or self.settings.archiver_address, ack)]
             case Presence(key, alive) if key == self._watched:
                 lost, self._paired = self._paired and not alive, alive
                 return [Do(Register())] if lost and self.state is Summary.ENABLED else []
@@ -99,7 +99,8 @@ class Forwarder(Standing):
     def _ordered(self, message: XferParams | ReadoutEnded | HeaderReady, now: datetime) -> list[Effect]:
         """Work, or more of what a piece of work needs: acknowledged as often as it is said."""
         obsid = lawful_obsid(message.image_id)
-        ack = Say(message.reply_to, ACKS[type(message)](message.ack_id, obsid, self.settings.component))
+        to = message.reply_to or self.settings.archiver_address
+        ack = Say(to, ACKS[type(message)](message.ack_id, obsid, self.settings.component))
         if message.ack_id in self._closed.get(obsid, ()):
             return [ack]
         return [*self._step(self._exposure(obsid), message, now), ack]
