@@ -220,6 +220,19 @@ class TestShortOfMemory:
         until(lambda: 9 in numbers(bus.receive("controller", limit=99)))
 
 
+class TestFull:
+    def test_who_cannot_speak_judges_no_silence_until_he_can(self, desk: Desk, rabbitmq: Broker) -> None:
+        says, hears = desk.opened("archiver"), desk.opened("oods")
+        full = f'rabbit_policy:set(<<"{desk.vhost.name}">>, <<"full">>, <<"^{INBOX}$">>, [{{<<"max-length">>, 1}},'
+        rabbitmq.tell(f'{full} {{<<"overflow">>, <<"reject-publish">>}}], 0, <<"queues">>, <<"tests">>)')
+        until(refuses(says))
+        assert str(says.away) == "the broker would not take a message; is a queue full, by a policy? See its log"
+        assert hears.away is None
+        rabbitmq.tell(f'rabbit_policy:delete(<<"{desk.vhost.name}">>, <<"full">>, <<"tests">>)')
+        until(lambda: not refuses(says)(), "it is still full")
+        assert says.away is None
+
+
 def refuses(bus: RabbitBus) -> Callable[[], bool]:
     def one() -> bool:
         try:

@@ -84,6 +84,11 @@ class Link:
     def why(self, error: BaseException | None) -> PlaceFault:
         return why(self._options, self._user, error, stood=self._stood)
 
+    def refused(self, fault: PlaceFault | None) -> None:
+        """What the broker was given last it would not take (None: it did). `away`, until it takes something again."""
+        if self.channel is not None and self._watch is None and not self.lost.done():
+            self._now(fault)
+
     async def blocked(self) -> bool:
         """Whether the broker takes no messages for lack of memory or disk. Then `away`, until it takes them again."""
         if self._watch is None and self._connection is not None and self._connection.transport is not None:

@@ -68,9 +68,12 @@ class Speech:
         outcomes = all_of_them.result()
         for each in outcomes:
             if isinstance(each, DeliveryError):
-                raise fault("the broker could not take a message", "see its log")
+                error = fault("the broker would not take a message", "is a queue full, by a policy? See its log")
+                link.refused(error)
+                raise error
             if isinstance(each, BaseException):
                 raise link.why(each)
+        link.refused(None)
         return [
             (letter, each) for letter, each in zip(letters, outcomes, strict=True) if isinstance(each, str) and each
         ]
