@@ -67,7 +67,7 @@ class Staging:
         return FileTransferCompleted(name, **fields)  # type: ignore[arg-type]
 
     def adopt(self, said: FileTransferCompleted | None = None) -> Sequence[Message]:
-        return self.landing.adopt(Adopt(said or self.said()), stop=NEVER)
+        return self.landing.adopt([Adopt(said or self.said())], stop=NEVER)
 
     def adopted(self, said: FileTransferCompleted | None = None) -> Adopted:
         (report,) = self.adopt(said)

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from skystow.adapters import landing
+from skystow.adapters.syscalls import syncfs
 from skystow.engine.retire import release
 from skystow.errors import Unreachable
+from skystow.model.acts import Adopt
 from skystow.model.messages import FileTransferCompleted
 from skystow.model.reports import Adopted, AdoptionRefused, DayMade, DayRefused, HandedOff
 from tests.conftest import Unprivileged
@@ -210,6 +213,42 @@ class TestAdoption:
     def test_nothing_stands_there(self, staging: Staging) -> None:
         report = refused(staging, staging.said())
         assert (report.gone, report.final) == (True, False)
+
+    @pytest.mark.parametrize("many", [3, 40])
+    def test_a_crew_does_each_for_itself_and_syncs_the_day_once(
+        self, staging: Staging, monkeypatch: pytest.MonkeyPatch, many: int
+    ) -> None:
+        """Whichever is bad, the others are adopted; of many files, one sync is of the whole file system."""
+        names = [f"{OBSID}-R22S{n:02d}.fits" for n in range(many)]
+        for n, name in enumerate(names):
+            if n != 1:
+                staging.put(name, b"%d" % n)
+        sizes = [{"size": 99} if n == 2 else {} for n in range(many)]
+        said = [
+            staging.said(staging.day / name, sensor=f"{n:02d}", **more)
+            for n, (name, more) in enumerate(zip(names, sizes, strict=True))
+        ]
+        synced, fsync = list[int](), os.fsync
+
+        def watched(fd: int) -> None:
+            synced.append(os.fstat(fd).st_ino)
+            fsync(fd)
+
+        def watched_whole(fd: int) -> None:
+            synced.append(os.fstat(fd).st_dev)
+            syncfs(fd)
+
+        monkeypatch.setattr(os, "fsync", watched)
+        monkeypatch.setattr(landing, "syncfs", watched_whole)
+        reports = staging.landing.adopt([Adopt(each) for each in said], stop=NEVER)
+        assert [type(each).__name__ for each in reports] == [
+            "AdoptionRefused" if n in (1, 2) else "Adopted" for n in range(many)
+        ]
+        assert [each.gone for each in reports if isinstance(each, AdoptionRefused)] == [True, False]
+        good = [each for each in reports if isinstance(each, Adopted)]
+        assert [each.digest for each in good] == [f"sha256:{sha256(b'%d' % n)}" for n in range(many) if n not in (1, 2)]
+        day = staging.day.stat()
+        assert synced == ([day.st_dev] if many > 16 else [good[0].inode, day.st_ino])
 
     def test_two_threads_on_one_file_do_not_disturb_each_other(self, staging: Staging) -> None:
         staging.put()

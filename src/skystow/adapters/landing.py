@@ -14,11 +14,13 @@ import stat as stat_bits
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file_by
+from skystow.adapters.syscalls import syncfs, syncs_whole
 from skystow.adapters.tree import Directory, LocalTree, held
 from skystow.errors import BadName, DigestMismatch, FileFault, Missing, NotAFile, SkystowError, Unreadable
 from skystow.model.acts import Act, Adopt, MakeDay, SweepStaging
@@ -32,11 +34,33 @@ from skystow.ports import Dossier, Ledger, Stop
 ALGORITHM = "sha256"
 """So that manifests are what `sha256sum -c` reads."""
 
+MANY = 16
+"""So many files cost more than one sync of the whole file system."""
+
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _HOME = RESERVED.encode()
 
 Inspect = Callable[[int, str, str], None]
 """Raises `Unreadable` unless a descriptor is a whole FITS file of (obsid, detector)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meant:
+    """A file that is to be adopted, and what was said of it."""
+
+    said: FileTransferCompleted
+    path: PurePosixPath
+    claimed: Digest | None = None
+    swept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """One that is as it was said to be: as it looked before it was read, and what was read."""
+
+    fd: int
+    found: os.stat_result
+    digest: Digest
 
 
 class Landing:
@@ -49,6 +73,8 @@ class Landing:
         self.tree, self.ledger, self.inspect = tree, ledger, inspect
         self.day_mode, self.sweep_after = day_mode, sweep_after
         self._trial = threading.Lock()
+        self._links = False
+        """A file of ours could be linked: so can the others."""
         self._left: dict[str, str] = {}
         """What the last sweep found and did not adopt, and why."""
 
@@ -82,23 +108,33 @@ class Landing:
 
     # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def adopt(self, act: Act, *, stop: Stop) -> Sequence[Message]:
-        assert isinstance(act, Adopt)  # noqa: S101
-        said = act.announced
-        try:
-            path = self._below(said.filename)
-            _agree(path, said)
-            claimed = _claimed(said)
-        except FileFault as fault:
-            return [self._refusal(said, fault, final=True)]
-        try:
-            adopted = self._adopt(path, said, claimed, stop)
-        except Missing as missing:
+    def adopt(self, acts: Sequence[Act], *, stop: Stop) -> Sequence[Message]:
+        """A `Crew`: they share their syncs, and what the ledger knows of them is asked once."""
+        reports: list[Message] = []
+        meant: list[_Meant] = []
+        for act in acts:
+            assert isinstance(act, Adopt)  # noqa: S101
+            said = act.announced
+            try:
+                path = self._below(said.filename)
+                _agree(path, said)
+                meant.append(_Meant(said, path, _claimed(said)))
+            except FileFault as fault:
+                reports.append(self._refusal(said, fault, final=True))
+        found = self._adopt(meant, stop)
+        known = self.ledger.latest(self.tree.place, [each.path for each in meant])
+        for each, outcome in zip(meant, found, strict=True):
+            reports += self._reports(each, outcome, known.get(each.path))
+        return reports
+
+    def _reports(self, meant: _Meant, found: Adopted | FileFault, known: Dossier | None) -> list[Message]:
+        if isinstance(found, Adopted):
+            return [found, *self._known(meant.said, found, known)]
+        if isinstance(found, Missing):
             # Where all its links were made before, it is gone for that reason.
-            return self._linked(path, said, claimed) or [self._refusal(said, missing, final=False, gone=True)]
-        except FileFault as fault:
-            return [self._refusal(said, fault, final=not isinstance(fault, Unreadable))]
-        return [adopted, *self._known(path, said, adopted)]
+            gone = self._refusal(meant.said, found, final=False, gone=True)
+            return self._linked(meant.said, meant.claimed, known) or [gone]
+        return [self._refusal(meant.said, found, final=not isinstance(found, Unreadable))]
 
     def _refusal(
         self, said: FileTransferCompleted, fault: SkystowError, *, final: bool, gone: bool = False
@@ -125,21 +161,41 @@ class Landing:
             raise BadName(f"‘{shown(filename)}’ is not in the directory of a day in staging ({self.tree})")
         return PurePosixPath(path_text(b"/".join(below)))
 
-    def _adopt(
-        self,
-        path: PurePosixPath,
-        said: FileTransferCompleted,
-        claimed: Digest | None,
-        stop: Stop,
-        *,
-        swept: bool = False,
-    ) -> Adopted:
+    def _adopt(self, meant: Sequence[_Meant], stop: Stop) -> list[Adopted | FileFault]:
+        """What each of them is, once all are durable with their names, or what is wrong with it; in their order."""
         self.tree.forget()
+        found: list[_Open | FileFault] = []
+        with ExitStack() as opened:
+            whole = len(meant) >= MANY and syncs_whole(self.tree.directory(b"").fd)
+            for each in meant:
+                try:
+                    found.append(self._take(each, opened, stop, sync=not whole))
+                except FileFault as fault:
+                    found.append(fault)
+            good = [(each, one) for each, one in zip(meant, found, strict=True) if isinstance(one, _Open)]
+            try:
+                # Kept while they are used: another thread may let go of them.
+                days = [self.tree.directory(parent) for parent in {held(each.path)[0] for each, _ in good}]
+                if good and whole:
+                    syncfs(good[0][1].fd)
+                else:
+                    for day in days:
+                        os.fsync(day.fd)
+                return [
+                    one if isinstance(one, FileFault) else _adopted(each, one)
+                    for each, one in zip(meant, found, strict=True)
+                ]
+            except OSError as error:
+                raise self._gone(error, f"syncing {self.tree}") from error
+
+    def _take(self, meant: _Meant, opened: ExitStack, stop: Stop, *, sync: bool) -> _Open:
+        said, path, claimed = meant.said, meant.path, meant.claimed
         fd, found = self.tree.open_file(path)
+        opened.callback(os.close, fd)
         try:
             if said.size is not None and found.st_size != said.size:
                 raise DigestMismatch(f"{shown(path)} has {found.st_size} bytes, {said.size} were announced")
-            if swept:
+            if meant.swept:
                 self.inspect(fd, said.obsid, f"R{said.raft}_S{said.sensor}")
             self._linkable(path, found)
             algorithms = [ALGORITHM, *([claimed.algorithm] if claimed and claimed.algorithm != ALGORITHM else [])]
@@ -148,22 +204,18 @@ class Landing:
                 raise DigestMismatch(f"{shown(path)} reads {digests[-1]}, {claimed} was announced")
             if found.st_uid == os.geteuid():
                 os.fchmod(fd, 0o444)
-            os.fsync(fd)
-            directory = self.tree.directory(held(path)[0])  # kept: another thread may let go of it
-            os.fsync(directory.fd)
-            after = os.fstat(fd)
+            if sync:
+                os.fsync(fd)
         except OSError as error:
             raise self.tree.fault(error, path) from error
-        finally:
-            os.close(fd)
-        if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
-            raise Unreadable(f"{shown(path)} was written to while it was read")
-        _, raft, sensor = named_by(path.name)
-        size, digest, mtime, inode = after.st_size, str(digests[0]), after.st_mtime_ns, after.st_ino
-        return Adopted(said.obsid, said.filename, str(path), raft, sensor, size, digest, mtime, inode, 0, swept)
+        return _Open(fd, found, digests[0])
 
     def _linkable(self, path: PurePosixPath, found: os.stat_result) -> None:
-        """By trying: who may link what is a matter of owners, modes, capabilities and fs.protected_hardlinks."""
+        """By trying: who may link what is a matter of owners, modes, capabilities and fs.protected_hardlinks. Of our
+        own files once: with them it is a matter of the file system."""
+        ours = found.st_uid == os.geteuid() and found.st_nlink == 1
+        if ours and self._links:
+            return
         parent, name = held(path)
         above = self.tree.directory(parent)
         trial = b"link"
@@ -186,10 +238,10 @@ class Landing:
                 if error.errno == errno.ENOENT:
                     raise
                 raise blame(error, Side.STAGING, shown(path), place=self.tree.place) from error
+        self._links = self._links or ours
 
-    def _linked(self, path: PurePosixPath, said: FileTransferCompleted, claimed: Digest | None) -> list[Message]:
+    def _linked(self, said: FileTransferCompleted, claimed: Digest | None, dossier: Dossier | None) -> list[Message]:
         """Links that were all made before, of the file that is meant: they are told again."""
-        dossier = self._dossier(path)
         if dossier is None or not dossier.copies:
             return []
         for copy in dossier.copies:
@@ -200,24 +252,15 @@ class Landing:
             if claimed is not None and claimed.algorithm == copy.digest.algorithm and claimed != copy.digest:
                 return []
         return [
-            HandedOff(said.obsid, str(path), copy.route.destination, str(copy.digest), copy.size or 0)
+            HandedOff(said.obsid, str(dossier.origin), copy.route.destination, str(copy.digest), copy.size or 0)
             for copy in dossier.copies
         ]
 
-    def _known(self, path: PurePosixPath, said: FileTransferCompleted, adopted: Adopted) -> list[Message]:
+    def _known(self, said: FileTransferCompleted, adopted: Adopted, dossier: Dossier | None) -> list[Message]:
         """Sent once more as it was: the ledger sees nothing new in it, and would say nothing."""
-        dossier = self._dossier(path)
         if dossier is None or not dossier.fingerprint.same_content(Fingerprint(adopted.size, adopted.mtime_ns)):
             return []
-        return self._linked(path, said, digest_of(adopted.digest))
-
-    def _dossier(self, path: PurePosixPath) -> Dossier | None:
-        """The latest of what came by under this name in staging."""
-        for number in self.ledger.find(path_bytes(path)):
-            dossier = self.ledger.dossier(number)
-            if dossier is not None and (dossier.source, dossier.origin) == (self.tree.place, path):
-                return dossier
-        return None
+        return self._linked(said, digest_of(adopted.digest), dossier)
 
     # ── what nobody told us of ──────────────────────────────────────────────────────────────────────────────────
 
@@ -227,18 +270,22 @@ class Landing:
         assert isinstance(act, SweepStaging)  # noqa: S101
         found: list[Message] = []
         left: dict[str, str] = {}
-        for path in self._standing(left):
+        standing = list(self._standing(left))
+        known = self.ledger.latest(self.tree.place, standing)
+        for path in standing:
             if stop.is_set():
                 break
             filename, obsid = f"{path_text(self.tree.root)}/{path}", ""
             try:
                 obsid, raft, sensor = named_by(path.name)
-                dossier = self._dossier(path)
+                dossier = known.get(path)
                 if dossier is not None and dossier.retired_at is None:
                     continue  # the spine has it
                 said = FileTransferCompleted(filename, obsid, raft, sensor, "", "", "")
-                adopted = self._adopt(path, said, None, stop, swept=True)
-                found += [adopted, *self._known(path, said, adopted)]
+                (adopted,) = self._adopt([_Meant(said, path, swept=True)], stop)
+                if isinstance(adopted, FileFault):
+                    raise adopted
+                found += [adopted, *self._known(said, adopted, dossier)]
             except Missing:
                 continue  # it went meanwhile
             except FileFault as fault:
@@ -310,6 +357,16 @@ def _claimed(said: FileTransferCompleted) -> Digest | None:
     if kind not in ALGORITHMS or not re.fullmatch(r"[0-9a-f]{16,128}", digits):
         raise BadName(f"‘{shown(said.checksum_type)}: {shown(digits)}’ is no checksum that can be compared")
     return Digest(kind, digits)
+
+
+def _adopted(meant: _Meant, read: _Open) -> Adopted | FileFault:
+    """As it looks now. Raises `OSError`."""
+    said, path, after = meant.said, meant.path, os.fstat(read.fd)
+    if (after.st_size, after.st_mtime_ns) != (read.found.st_size, read.found.st_mtime_ns):
+        return Unreadable(f"{shown(path)} was written to while it was read")
+    _, raft, sensor = named_by(path.name)
+    looks = (after.st_size, str(read.digest), after.st_mtime_ns, after.st_ino)
+    return Adopted(said.obsid, said.filename, str(path), raft, sensor, *looks, 0, meant.swept)
 
 
 def _private(above: Directory, name: bytes) -> None:

@@ -123,9 +123,8 @@ def release(ledger: Ledger, source: str, tree: Passage, *origins: PurePosixPath,
     """
     gone: dict[PurePosixPath, Dossier] = {}
     faults: list[FileFault] = []
-    for origin in origins:
-        dossier = _latest(ledger, source, origin)
-        if dossier is None or any(copy.required and copy.state is not State.DONE for copy in dossier.copies):
+    for origin, dossier in ledger.latest(source, origins).items():
+        if any(copy.required and copy.state is not State.DONE for copy in dossier.copies):
             continue
         try:
             now = tree.stat(origin)
@@ -139,14 +138,6 @@ def release(ledger: Ledger, source: str, tree: Passage, *origins: PurePosixPath,
     if faults:
         raise faults[0]
     return list(gone)
-
-
-def _latest(ledger: Ledger, source: str, origin: PurePosixPath) -> Dossier | None:
-    for number in ledger.find(path_bytes(origin)):
-        dossier = ledger.dossier(number)
-        if dossier is not None and (dossier.source, dossier.origin) == (source, origin):
-            return dossier
-    return None
 
 
 def _is_what_went(dossier: Dossier, now: Fingerprint, tree: Tree, stop: Stop) -> bool:

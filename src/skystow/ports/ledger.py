@@ -222,6 +222,10 @@ class Ledger(Protocol):
 
     def dossier(self, arrival: int) -> Dossier | None: ...
 
+    def latest(self, source: str, origins: Sequence[PurePosixPath]) -> Mapping[PurePosixPath, Dossier]:
+        """The last that came from each of `origins`, where anything did; in their order, without their events."""
+        ...
+
     def copies(
         self, *, after: int, limit: int, state: State, destination: str | None = None, source: str | None = None
     ) -> Sequence[Copy]:

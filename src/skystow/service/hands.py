@@ -20,9 +20,6 @@ from skystow.service.halt import Halt
 
 FIRST_REST, LONGEST_REST = 0.5, 30.0
 
-TOGETHER = 100
-"""Acts that a crew is given at once, at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class Skill:
@@ -37,10 +34,11 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """A crew, which does at once whatever has gathered while it was at work."""
+    """A crew, which does at once whatever has gathered while it was at work, up to `most` acts."""
 
     crew: Crew
     threads: int = 1
+    most: int = 100
 
     def do(self, acts: Sequence[Act], stop: Stop) -> Sequence[Message]:
         return self.crew(acts, stop=stop)
@@ -96,18 +94,18 @@ class Hands:
         self._gathered.setdefault(kind, deque()).append(act)
         if self._crews.get(kind, 0) < skill.threads:
             self._crews[kind] = self._crews.get(kind, 0) + 1
-            self._start(self._work_off(kind, halt, group), group)
+            self._start(self._work_off(kind, skill, halt, group), group)
 
     def _start(self, work: Coroutine[None, None, None], group: asyncio.TaskGroup) -> None:
         task = group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _work_off(self, kind: type, halt: Halt, group: asyncio.TaskGroup) -> None:
+    async def _work_off(self, kind: type, skill: Joint, halt: Halt, group: asyncio.TaskGroup) -> None:
         gathered, crews = self._gathered[kind], self._crews  # those that `drop` has not let go of
         try:
             while gathered and not halt.is_set():
-                acts = [gathered.popleft() for _ in range(min(TOGETHER, len(gathered)))]
+                acts = [gathered.popleft() for _ in range(min(skill.most, len(gathered)))]
                 await self._do(kind, acts, halt, group)
         finally:
             crews[kind] -= 1

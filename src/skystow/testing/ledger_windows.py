@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import PurePosixPath
 
 from skystow.errors import Conflict
 from skystow.model.records import Health, Worker, path_text, shown
@@ -226,6 +227,23 @@ class Windows:
         (copy,) = desk.ledger.copies(after=0, limit=9, state=State.WAITING, source="spectrograph")
         assert copy.route == Route("spectrograph", ARCHIVE)
         assert desk.ledger.copies(after=0, limit=9, state=State.WAITING, source="nobody") == []
+
+    def test_the_latest_of_many_names(self, desk: Desk) -> None:
+        strange = path_text(b"caf\xe9/\xff'%s")
+        desk.admit("a", "b", strange, arrival("c", source="elsewhere"))
+        desk.deliver(desk.claim(files=9))
+        desk.admit(arrival("a", mtime_ns=2))
+        wanted = [PurePosixPath(each) for each in (strange, "none", "a", "c", "a")]
+        found = desk.ledger.latest(CAMERA, wanted)
+        assert list(found) == [wanted[0], wanted[2]]
+        assert found == {path: replace(desk.dossiers(path)[0], events=()) for path in found}
+        assert [copy.state for copy in found[wanted[2]].copies] == [State.WAITING]  # it came once more
+        assert desk.ledger.latest(CAMERA, []) == {}
+
+    def test_the_latest_of_thousands(self, desk: Desk) -> None:
+        names = [PurePosixPath(f"{n}") for n in range(1_200)]
+        desk.admit(*(arrival(name) for name in names))
+        assert [each.origin for each in desk.ledger.latest(CAMERA, names).values()] == names
 
     def test_retirable_is_what_has_been_done_for_long(self, desk: Desk) -> None:
         desk.admit(*"abc", arrival("d", source="spectrograph"), to=CHAIN)

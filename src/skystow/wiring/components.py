@@ -201,7 +201,7 @@ class Imaging:
         manifests = Manifests([self.trees[name] for name in links])
         skills: dict[type, Skill | Joint] = {
             acts.MakeDay: Skill(landing.make_day),
-            acts.Adopt: Skill(landing.adopt, threads=2),
+            acts.Adopt: Joint(landing.adopt, threads=2, most=32),
             acts.DropStaged: Joint(partial(_release, self.ledger, STAGING, staging)),
             acts.SweepStaging: Skill(landing.sweep),
             acts.WriteManifest: Skill(manifests.write),

@@ -178,6 +178,9 @@ class SqlLedger:
     def dossier(self, arrival: int) -> Dossier | None:
         return inquiry.dossier(self._database, arrival)
 
+    def latest(self, source: str, origins: Sequence[PurePosixPath]) -> Mapping[PurePosixPath, Dossier]:
+        return inquiry.latest(self._database, source, origins)
+
     def copies(
         self, *, after: int, limit: int, state: State, destination: str | None = None, source: str | None = None
     ) -> Sequence[Copy]:
@@ -192,7 +195,7 @@ class SqlLedger:
         return inquiry.counts(self._database)
 
     def now(self) -> datetime:
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             return moment(self._database.now(connection))
 
     def tally(self, routes: Sequence[Route], since: datetime) -> Sequence[Counts]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import sqlalchemy as sa
 
+from skystow.adapters.ledger.among import among
 from skystow.adapters.ledger.database import Database
 from skystow.adapters.ledger.schema import FOREVER, arrivals, events, files, transfers, workers
 from skystow.adapters.ledger.values import (
@@ -26,7 +28,6 @@ from skystow.model.transfer import Route, State, Step
 from skystow.ports import Copy, Counts, Dossier, Event
 
 _T = transfers.c
-_IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
 
 _BY_ORIGIN = sa.select(arrivals.c.id).where(
     arrivals.c.origin_hash == sa.bindparam("hash"), arrivals.c.origin == sa.bindparam("raw")
@@ -45,7 +46,7 @@ _COPIES = (
     .outerjoin(workers, _T.worker_id == workers.c.id)
     .order_by(_T.id)
 )
-_COPIES_OF = _COPIES.where(_T.arrival_id.in_(_IDS))
+_COPIES_OF = _COPIES.where(among(_T.arrival_id, "ids"))
 _ARRIVALS = (
     sa.select(
         *(arrivals.c.id, arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
@@ -53,9 +54,10 @@ _ARRIVALS = (
         *(arrivals.c.claimed_algorithm, arrivals.c.claimed_hex, arrivals.c.admitted_at, arrivals.c.retired_at),
     )
     .join_from(arrivals, files, arrivals.c.file_id == files.c.id)
-    .where(arrivals.c.id.in_(_IDS))
     .order_by(arrivals.c.id)
 )
+_ARRIVALS_OF = _ARRIVALS.where(among(arrivals.c.id, "ids"))
+_BY_ORIGINS = _ARRIVALS.where(arrivals.c.source == sa.bindparam("source"), among(arrivals.c.origin_hash, "hashes"))
 _EVENTS = (
     sa.select(
         *(events.c.at, events.c.step, events.c.digest, events.c.text),
@@ -149,8 +151,23 @@ def dossier(database: Database, arrival: int) -> Dossier | None:
     """See `Ledger.dossier`."""
     with database.reading() as connection:
         story = tuple(_event(row) for row in connection.execute(_EVENTS, {"arrival": arrival}))
-        found = _dossiers(connection, [arrival], database.now(connection), story)
+        found = _dossiers(connection, _arrivals(connection, [arrival]), database.now(connection), story)
     return found[0] if found else None
+
+
+def latest(database: Database, source: str, origins: Sequence[PurePosixPath]) -> dict[PurePosixPath, Dossier]:
+    """See `Ledger.latest`."""
+    wanted = {path_bytes(origin): origin for origin in origins}
+    rows: dict[bytes, Any] = {}
+    if not wanted:
+        return {}
+    with database.looking() as connection:
+        for some in chunks(map(lookup, wanted)):
+            for row in connection.execute(_BY_ORIGINS, {"source": source, "hashes": some}):
+                rows[row.origin] = row  # in the order of their ids: the last one stays
+        ours = [rows[raw] for raw in wanted if raw in rows]
+        found = _dossiers(connection, ours, database.now(connection), ())
+    return {dossier.origin: dossier for dossier in found}
 
 
 def retirable(database: Database, source: str, *, older_than: float, after: int, limit: int) -> list[Dossier]:
@@ -158,7 +175,8 @@ def retirable(database: Database, source: str, *, older_than: float, after: int,
     with database.reading() as connection:
         now = database.now(connection)
         which = {"source": source, "after": after, "most": limit, "before": now - int(older_than * 1_000_000)}
-        return _dossiers(connection, connection.execute(_RETIRABLE, which).scalars().all(), now, ())
+        ripe = _arrivals(connection, connection.execute(_RETIRABLE, which).scalars().all())
+        return _dossiers(connection, ripe, now, ())
 
 
 def copies(
@@ -212,29 +230,31 @@ def _counted(left: Any, done: Any, oldest: int | None, route: Route | None = Non
     )
 
 
-def _dossiers(connection: sa.Connection, ids: Sequence[int], now: int, story: tuple[Event, ...]) -> list[Dossier]:
-    theirs: dict[int, list[Copy]] = {number: [] for number in ids}
-    found = []
-    for some in chunks(ids):
-        for row in connection.execute(_COPIES_OF, {"ids": some}):
-            theirs[row.arrival_id].append(_copy(row, now))
-        for row in connection.execute(_ARRIVALS, {"ids": some}):
-            found.append(
-                Dossier(
-                    id=row.id,
-                    source=row.source,
-                    origin=path_of(row.origin),
-                    archive=row.archive,
-                    path=path_of(row.path),
-                    fingerprint=Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns),
-                    claimed=digest_of(row.claimed_algorithm, row.claimed_hex),
-                    admitted_at=moment(row.admitted_at),
-                    retired_at=maybe_moment(row.retired_at),
-                    copies=tuple(theirs[row.id]),
-                    events=story,
-                )
-            )
-    return found
+def _arrivals(connection: sa.Connection, ids: Sequence[int]) -> list[Any]:
+    return [row for some in chunks(ids) for row in connection.execute(_ARRIVALS_OF, {"ids": some})]
+
+
+def _dossiers(connection: sa.Connection, rows: Sequence[Any], now: int, story: tuple[Event, ...]) -> list[Dossier]:
+    theirs: dict[int, list[Copy]] = {row.id: [] for row in rows}
+    for some in chunks(theirs):
+        for copy in connection.execute(_COPIES_OF, {"ids": some}):
+            theirs[copy.arrival_id].append(_copy(copy, now))
+    return [
+        Dossier(
+            id=row.id,
+            source=row.source,
+            origin=path_of(row.origin),
+            archive=row.archive,
+            path=path_of(row.path),
+            fingerprint=Fingerprint(row.size, row.mtime_ns, row.inode, row.ctime_ns),
+            claimed=digest_of(row.claimed_algorithm, row.claimed_hex),
+            admitted_at=moment(row.admitted_at),
+            retired_at=maybe_moment(row.retired_at),
+            copies=tuple(theirs[row.id]),
+            events=story,
+        )
+        for row in rows
+    ]
 
 
 def _copy(row: Any, now: int) -> Copy:

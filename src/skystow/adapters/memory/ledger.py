@@ -323,6 +323,11 @@ class MemoryLedger(ImageDoor):
             known = 1 <= arrival <= len(self._rows.arrivals)
             return self._rows.arrivals[arrival - 1].dossier(self._now()) if known else None
 
+    def latest(self, source: str, origins: Sequence[PurePosixPath]) -> Mapping[PurePosixPath, Dossier]:
+        with self._lock:
+            came = {row.arrival.origin: row for row in self._rows.arrivals if row.arrival.source == source}
+            return {origin: came[origin].dossier(self._now(), events=False) for origin in origins if origin in came}
+
     def copies(
         self, *, after: int, limit: int, state: State, destination: str | None = None, source: str | None = None
     ) -> Sequence[Copy]:
@@ -339,14 +344,7 @@ class MemoryLedger(ImageDoor):
     def retirable(self, source: str, *, older_than: float, after: int, limit: int) -> Sequence[Dossier]:
         with self._lock:
             now = self._now()
-            found = (
-                row
-                for row in self._rows.arrivals[max(0, after) :]
-                if row.arrival.source == source
-                and row.retired_at is None
-                and row.first.done_at is not None
-                and row.first.done_at.timestamp() < now - older_than
-            )
+            found = (row for row in self._rows.arrivals[max(0, after) :] if row.ripe(source, now - older_than))
             return [row.dossier(now, events=False) for row in islice(found, limit)]
 
     def tally(self, routes: Sequence[Route], since: datetime) -> Sequence[Counts]:

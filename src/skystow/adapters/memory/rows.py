@@ -39,6 +39,11 @@ class ArrivalRow:
         """Under which a person may look for it."""
         return [self.arrival.origin, self.arrival.path, *(t.path for t in self.transfers)]
 
+    def ripe(self, source: str, before: float) -> bool:
+        """Whether it came from there, still stands there, and was copied before that time."""
+        done = self.first.done_at
+        return self.arrival.source == source and not self.retired_at and done is not None and done.timestamp() < before
+
     def dossier(self, now: float, *, events: bool = True) -> Dossier:
         a = self.arrival
         return Dossier(
