@@ -232,7 +232,7 @@ class TestAway:
         """Nobody has those files: they are not kept for the length of a lease, nor counted as abandoned."""
         ledger.admit([arrival(name) for name in "abcd"], ONE)
         ledger.identity()  # a fresh ledger writes it down when it is first asked for, else in this claim
-        with at_commit(ledger, 3, after=unplugged), pytest.raises(Unreachable):  # two are of mere looks
+        with at_commit(ledger, 2, after=unplugged), pytest.raises(Unreachable):  # the first is of a mere look
             ledger.claim(STRAIGHT, files=4, size=99, seconds=LEASE)
         assert len(ledger.live_tokens()) == 1
         assert ledger.next_wake(STRAIGHT) == 0

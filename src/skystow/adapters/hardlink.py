@@ -16,7 +16,7 @@ from skystow.adapters.blame import Side, blame
 from skystow.adapters.digests import digest_file
 from skystow.adapters.options import StoreOptions
 from skystow.adapters.staging import LocalStore
-from skystow.adapters.tree import Directory, LocalTree, fingerprint, held
+from skystow.adapters.tree import Directory, LocalTree, held
 from skystow.errors import (
     DigestMismatch,
     FileFault,
@@ -24,7 +24,7 @@ from skystow.errors import (
     SkystowError,
     UnfitPlace,
 )
-from skystow.model.records import Digest, shown
+from skystow.model.records import Digest, Fingerprint, shown
 from skystow.model.transfer import Work
 from skystow.ports import Finding, Staged, Stop, Tree
 
@@ -99,7 +99,8 @@ class HardlinkStore(LocalStore):
             found = os.fstat(handle)
             if not stat_bits.S_ISREG(found.st_mode):
                 raise NotAFile(f"{shown(work.source.path)}: not a regular file")
-            landed = self.hold(Staged(work, None, found.st_size, fingerprint(found), handle))
+            looks = Fingerprint(found.st_size, found.st_mtime_ns, found.st_ino)  # the ctime tells of links, ours too
+            landed = self.hold(Staged(work, None, found.st_size, looks, handle))
         except OSError as error:
             raise blame(error, Side.SOURCE, shown(work.source.path), place=upstream.place) from error
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -92,12 +92,14 @@ class Log:
         if rows:
             self.connection.execute(_ONE, rows)
 
-    def announce(self, step: Step, ids: Iterable[int], text: str | None = None) -> None:
+    def announce(
+        self, step: Step, ids: Iterable[int], text: str | None = None, *, sources: Collection[str] | None = None
+    ) -> None:
         """A notice for each transfer and who wants to know, in the transaction of what it tells; without a text, with
-        its last error."""
+        its last error. `sources`: where they all came from, where that is known."""
         numbers, said = list(ids), None if text is None else plain(text)
         for audience in self.audiences:
-            if step not in audience.steps:
+            if step not in audience.steps or (sources is not None and audience.source not in (None, *sources)):
                 continue
             told = {"at": self.at, "step": step.value, "said": said, "who": audience.name, "whose": audience.source}
             insert = _NOTICES if audience.source is None else _NOTICES_OF_SOURCE
@@ -109,7 +111,7 @@ class Log:
 
 
 def unsent(database: Database, limit: int, audience: str) -> list[Notice]:
-    with database.reading() as connection:
+    with database.looking() as connection:
         rows = connection.execute(_UNSENT, {"most": limit, "who": audience}).all()
     return [Notice(row.id, moment(row.at), row.kind, _body(row), row.key, path_of(row.path)) for row in rows]
 

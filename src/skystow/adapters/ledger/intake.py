@@ -105,7 +105,7 @@ def admit(
     ordered = _upstream_first(destinations)
     known: Counter[State] = Counter()
     unsettled: list[_Names] = []
-    with database.reading() as connection:
+    with database.looking() as connection:
         for names in _without_repeats(batch):
             found = _sort(connection, names)
             changed = {id(arrival) for _, arrival, _ in found.fresh} | {id(arrival) for arrival, _ in found.refreshed}

@@ -61,7 +61,7 @@ class EmbeddedBus:
         _put(self._database, self._sender, [(address, kind, body)])
 
     def receive(self, address: str, *, limit: int) -> Sequence[Delivery]:
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             rows = connection.execute(WAITING, {"whither": hashed(address), "most": limit}).all()
         deliveries: list[Delivery] = []
         spoiled: list[tuple[int, DeadLetter]] = []

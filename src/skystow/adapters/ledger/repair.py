@@ -39,7 +39,7 @@ _WAIT = sa.update(transfers).where(_IDS).values(_FREE | {"state": State.WAITING}
 _IGNORE = sa.update(transfers).where(_IDS).values(_FREE | {"state": State.CANCELLED})
 _VERIFIED = sa.update(transfers).where(_IDS).values(verified_at=sa.bindparam("now"))
 _REMOVED = sa.update(transfers).where(_IDS).values(removed_at=sa.bindparam("now"))
-_RETIRED = sa.update(arrivals).where(arrivals.c.id == sa.bindparam("arrival")).values(retired_at=sa.bindparam("now"))
+_RETIRED = sa.update(arrivals).where(among(arrivals.c.id, "ids")).values(retired_at=sa.bindparam("now"))
 
 
 def _lawful(connection: sa.Connection, copies: Sequence[Copy], step: Step) -> list[Any]:
@@ -121,5 +121,6 @@ def retired(database: Database, worker_id: int, dossiers: Sequence[Dossier]) -> 
     """See `Ledger.retired`."""
     with database.writing() as connection:
         log = Log(database, connection, worker_id)
-        connection.execute(_RETIRED, [{"arrival": dossier.id, "now": log.at} for dossier in dossiers])
+        for some in chunks(dossier.id for dossier in dossiers):
+            connection.execute(_RETIRED, {"ids": some, "now": log.at})
         log.arrivals(Step.RETIRED, [dossier.id for dossier in dossiers])

@@ -7,6 +7,7 @@ the driver sees them: `password_file`, `password_env`, `tls_ca`, `tls_cert`, `tl
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from skystow.adapters import secrets
 from skystow.errors import ConfigError, Unreachable
@@ -36,6 +38,9 @@ IDLE_S = 60
 """Seconds after which the server drops a client that sleeps in a transaction (frozen, or its host is gone): its locks
 must not stop the others for ever."""
 
+FRESH_S = 1.0
+"""Seconds after which a connection that lay in the pool is asked whether it is still there, before it is used."""
+
 TIME = {"postgresql": "SELECT clock_timestamp() AT TIME ZONE 'UTC'", "mysql": "SELECT UTC_TIMESTAMP(6)"}
 
 SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -53,8 +58,8 @@ def make_engine(url: str) -> sa.Engine:
             connect_args=own,
             # A write sees what others committed before each statement, and locks no gaps between rows.
             isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
             pool_use_lifo=True,
+            pool_reset_on_return=None,  # whoever takes one ends his transaction, whatever happens
             max_overflow=-1,
         )
         connect = _patient() if dialect == "postgresql" else None
@@ -69,6 +74,19 @@ def make_engine(url: str) -> sa.Engine:
         if password is not None:
             parameters["password"] = password
         return connect(*args, **parameters) if connect else None
+
+    @event.listens_for(engine, "connect")
+    @event.listens_for(engine, "checkin")
+    def used(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+        if time.monotonic() - record.info["used"] > FRESH_S:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise sa.exc.InvalidatePoolError from error  # the pool makes another one
 
     return engine
 

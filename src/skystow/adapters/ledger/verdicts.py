@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -34,18 +34,19 @@ _CLAIMED = (
     sa.select(
         *(_T.id, _T.token, _T.arrival_id, _T.destination, _T.upstream, _T.size, _T.algorithm, _T.hex, _T.wake_at),
         *(column.label(f"seen_{column.name}") for column in _SEEN),
+        *(arrivals.c.source.label("whose"), arrivals.c.claimed_algorithm, arrivals.c.claimed_hex),
     )
     .join_from(transfers, arrivals, _T.arrival_id == arrivals.c.id)
     .where(among(_T.id, "ids"), _T.state == State.WAITING)
     .order_by(_T.id)
     .with_for_update(of=transfers)
 )
-_MARK = sa.update(transfers).where(among(_T.id, "ids")).values(settled=sa.bindparam("mark", type_=sa.String))
 _MARKS = sa.select(_T.id, _T.settled).where(among(_T.id, "ids"))
 
 
-# A verdict proves that the process lived: the count of deaths is over.
-_END: dict[str, Any] = {"token": None, "worker_id": None, "batch": 0, "alone": 0}
+# A verdict proves that the process lived: the count of deaths is over. Without a mark, the last one stays.
+_LAST = sa.func.coalesce(sa.bindparam("mark", type_=_T.settled.type), _T.settled)
+_END: dict[str, Any] = {"token": None, "worker_id": None, "batch": 0, "alone": 0, "settled": _LAST}
 
 
 def _settled(**values: Any) -> sa.Update:
@@ -108,20 +109,18 @@ def settle(database: Database, worker_id: int, verdicts: Mapping[Work, Verdict])
     with database.writing() as connection:
         ours = fenced(connection, verdicts)
         log = Log(database, connection, worker_id)
-        write(connection, log, [(row, verdicts[work]) for work, row in ours.items()])
-        marks: dict[str, list[int]] = {}
-        for work in ours:
-            marks.setdefault(_mark(work, verdicts[work]), []).append(work.id)
-        for mark, ids in marks.items():
-            for some in chunks(ids):
-                connection.execute(_MARK, {"ids": some, "mark": mark})
+        write(connection, log, [(row, verdicts[work]) for work, row in ours.items()], mark=_mark)
         repeated = _told_before(connection, {work: verdicts[work] for work in verdicts if work not in ours})
     return set(ours) | repeated
 
 
-def _mark(work: Work, verdict: Verdict) -> str:
-    """What is left on a row of the claim that settled it last, and how."""
-    return f"{work.token}:{type(verdict).__name__.lower()}"
+def _mark(claimed: Any, verdict: Verdict) -> str:
+    """What is left on a row of the claim that settled it last, and how; of a `Work`, or of such a row."""
+    return f"{claimed.token}:{type(verdict).__name__.lower()}"
+
+
+def _unmarked(_claimed: Any, _verdict: Verdict) -> None:
+    """It was settled by nobody who claimed it."""
 
 
 def _told_before(connection: sa.Connection, others: Mapping[Work, Verdict]) -> set[Work]:
@@ -131,8 +130,15 @@ def _told_before(connection: sa.Connection, others: Mapping[Work, Verdict]) -> s
     return {work for work, verdict in others.items() if marks.get(work.id) == _mark(work, verdict)}
 
 
-def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verdict]]) -> None:
-    """(row with `id`, `arrival_id` and `destination`, verdict) of each; the fence was passed before."""
+def write(
+    connection: sa.Connection,
+    log: Log,
+    settled: Sequence[tuple[Any, Verdict]],
+    *,
+    mark: Callable[[Any, Verdict], str | None] = _unmarked,
+) -> None:
+    """(row of `_CLAIMED`, verdict) of each, or only its `id` and `arrival_id` for a failure; the fence was passed
+    before."""
     delivered = [(row, verdict) for row, verdict in settled if isinstance(verdict, Delivered)]
     if delivered:
         _write_delivered(connection, log, delivered)
@@ -142,19 +148,19 @@ def write(connection: sa.Connection, log: Log, settled: Sequence[tuple[Any, Verd
         match verdict:
             case Retry(fault, after):
                 due = {"due": log.at + int(after * 1_000_000)}
-                updates.setdefault(_RETRY, []).append(_reason(row, fault) | due)
+                updates.setdefault(_RETRY, []).append(_reason(row, fault) | due | {"mark": mark(row, verdict)})
                 failed.setdefault(Step.RETRY, []).append((row, fault))
             case Quarantined(fault):
-                updates.setdefault(_QUARANTINED, []).append(_reason(row, fault))
+                updates.setdefault(_QUARANTINED, []).append(_reason(row, fault) | {"mark": mark(row, verdict)})
                 failed.setdefault(Step.QUARANTINED, []).append((row, fault))
             case Held(fault=None):
-                updates.setdefault(_STOPPED, []).append({"transfer": row.id})
+                updates.setdefault(_STOPPED, []).append({"transfer": row.id, "mark": mark(row, verdict)})
             case Held(Reason() as fault, after):
                 due = {"due": log.at + int(after * 1_000_000) if after else 0}
-                updates.setdefault(_HELD, []).append(_reason(row, fault) | due)
+                updates.setdefault(_HELD, []).append(_reason(row, fault) | due | {"mark": mark(row, verdict)})
                 failed.setdefault(Step.HELD, []).append((row, fault))
             case Renumbered(fault, path):
-                updates.setdefault(_RENUMBERED, []).append(_reason(row, fault))
+                updates.setdefault(_RENUMBERED, []).append(_reason(row, fault) | {"mark": mark(row, verdict)})
                 move(connection, log, row.id, row.arrival_id, path, fault.text)
     for statement, rows in updates.items():
         connection.execute(statement, rows)
@@ -169,16 +175,17 @@ def _reason(row: Any, fault: Reason) -> dict[str, Any]:
 
 
 def _write_delivered(connection: sa.Connection, log: Log, delivered: Sequence[tuple[Any, Delivered]]) -> None:
-    as_promised, others = [], []
+    as_promised, others = dict[str, list[int]](), list[dict[str, Any]]()
     for row, verdict in delivered:
         proof = verdict.receipt
         if (row.algorithm, row.hex, row.size) == (proof.digest.algorithm, proof.digest.hex, proof.size):
-            as_promised.append(row.id)
+            as_promised.setdefault(_mark(row, verdict), []).append(row.id)
         else:
             proven = {"by": proof.digest.algorithm, "digits": proof.digest.hex, "bytes": proof.size}
-            others.append(proven | {"transfer": row.id, "now": log.at})
-    for some in chunks(as_promised):  # a row's digest is written already: nearly always, and much cheaper
-        connection.execute(_AS_PROMISED, {"ids": some, "now": log.at})
+            others.append(proven | {"transfer": row.id, "now": log.at, "mark": _mark(row, verdict)})
+    for mark, ids in as_promised.items():
+        for some in chunks(ids):  # a row's digest is written already: nearly always, and much cheaper
+            connection.execute(_AS_PROMISED, {"ids": some, "now": log.at, "mark": mark})
     if others:
         connection.execute(_DELIVERED, others)
     _write_looks(connection, delivered)
@@ -186,8 +193,9 @@ def _write_delivered(connection: sa.Connection, log: Log, delivered: Sequence[tu
     log.transfers(Step.DELIVERED, [row.id for row, verdict in delivered if not verdict.already], digests=True)
     already = [row.id for row, verdict in delivered if verdict.already]
     log.transfers(Step.DELIVERED, already, _ALREADY, digests=True)
-    log.announce(Step.DELIVERED, [row.id for row, verdict in delivered if not verdict.already], "")
-    log.announce(Step.DELIVERED, already, _ALREADY)
+    sources = {row.whose for row, _ in delivered}
+    log.announce(Step.DELIVERED, [row.id for row, verdict in delivered if not verdict.already], "", sources=sources)
+    log.announce(Step.DELIVERED, already, _ALREADY, sources=sources)
 
 
 def _write_looks(connection: sa.Connection, delivered: Sequence[tuple[Any, Delivered]]) -> None:
