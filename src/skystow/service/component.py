@@ -77,8 +77,15 @@ class Component:
             Intake(inlet, self.ledger, self.clock, self.progress, work, pools[inlet.source.name], self._enabled)
             for inlet in self.inlets
         ]
+        news = Halt(work)  # a bell of the outboxes' own
+        sources = {lane.route.source for lane in self.lanes}
         pumps = [
-            Pump(lane, self.ledger, self.clock, self.progress, work, pools[lane.store.name]) for lane in self.lanes
+            Pump(
+                *(lane, self.ledger, self.clock, self.progress, work, pools[lane.store.name]),
+                told=news.ring,
+                awaited=once or lane.route.destination in sources,
+            )
+            for lane in self.lanes
         ]
         try:
             await asyncio.to_thread(self._reclaim)
@@ -87,7 +94,7 @@ class Component:
                 jobs = [pump.run() for pump in pumps]
                 jobs += [self._keep_tidy(lane.store, pools[lane.store.name], work) for lane in self._one_per_store()]
                 jobs.append(self._keep_reclaiming(work))
-                jobs += [outbox.run() for outbox in self._outboxes(work)]
+                jobs += [outbox.run() for outbox in self._outboxes(news)]
                 jobs += [job(work) for job in self.extras]
                 jobs += [self._converse(self.talk, work)] if self.talk is not None else []
                 tasks = sweeps + [group.create_task(_own(job, work)) for job in jobs]

@@ -15,6 +15,9 @@ from skystow.service.status import Progress
 BATCH = 200
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 
+GATHER = 0.003
+"""Seconds from a ring to the look: routes that deliver a file at nearly the same time are told of together."""
+
 
 class Outbox:
     """One audience's. While it is away, its notices wait in the ledger, and it is shown as not well."""
@@ -43,8 +46,9 @@ class Outbox:
                 await self._report(Health(self.resting, True, self.clock.now()))
                 self.resting = None
             rest = FIRST_REST
-            if not told:
+            if told < BATCH:
                 await self.halt.nap(FIRST_REST, since=rung)
+                await self.halt.sleep(GATHER)
 
     def tell(self) -> int:
         """Announce one batch, then mark it sent (never the other way); returns how many."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from time import monotonic
 
@@ -23,15 +23,21 @@ from skystow.service.talk import BUS
 
 BATCH = 500
 NAP = 1.0
+
+REPLAYED = 0.4
+"""Seconds between two looks for what is replayed, where a broker carries all else."""
+
 FIRST_REST, LONGEST_REST = 0.5, 30.0
 
 
 class Relay:
-    """A `Bus` of two: the ledger's own, for what never goes over a broker and for what is replayed, and the broker's.
-    What is said goes by the outbox (`Post`)."""
+    """A `Bus` of two: the ledger's own, for what never goes over a broker and for what is replayed, and the broker's,
+    for the addresses in `carried`. What is said goes by the outbox (`Post`)."""
 
-    def __init__(self, own: Bus, broker: Bus) -> None:
-        self.own, self.broker = own, broker
+    def __init__(self, own: Bus, broker: Bus, carried: Collection[str] = ()) -> None:
+        self.own, self.broker, self.carried = own, broker, carried
+        self._looked: dict[str, float] = {}
+        """When there was nothing of our own, by address."""
 
     @property
     def away(self) -> PlaceFault | None:
@@ -41,8 +47,19 @@ class Relay:
         self.broker.publish(says)
 
     def receive(self, address: str, *, limit: int) -> Sequence[Delivery]:
-        own = self.own.receive(address, limit=limit)
+        own = self._own(address, limit)
         return own if len(own) >= limit else [*own, *self.broker.receive(address, limit=limit - len(own))]
+
+    def _own(self, address: str, limit: int) -> Sequence[Delivery]:
+        """At an address that the broker carries only what a person replays, which may wait: the ledger is not asked
+        again for each message of the broker's."""
+        now = monotonic()
+        if address in self.carried and now - self._looked.get(address, float("-inf")) < REPLAYED:
+            return []
+        found = self.own.receive(address, limit=limit)
+        if not found:
+            self._looked[address] = now
+        return found
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:
         """A broker that is away meanwhile gives its own again."""
@@ -81,7 +98,7 @@ class Post:
             if resting and self.broker.away is None:
                 await self._report(Health(resting, True, self.clock.now()))
                 rest, resting = FIRST_REST, ""
-            if not gone:
+            if gone < BATCH:
                 await halt.nap(NAP, since=rung)
 
     def carry(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,8 +78,19 @@ class Pump:
     """`streams` workers over one queue; each runs a batch at a time in a thread of the destination's own pool."""
 
     def __init__(
-        self, lane: Lane, ledger: Ledger, clock: Clock, progress: Progress, halt: Halt, threads: Executor
+        self,
+        lane: Lane,
+        ledger: Ledger,
+        clock: Clock,
+        progress: Progress,
+        halt: Halt,
+        threads: Executor,
+        *,
+        told: Callable[[], None],
+        awaited: bool,
     ) -> None:
+        """`told`: there may be something for the outboxes. `awaited`: others of `halt` wait for what is done here."""
+        self.told, self.awaited = told, awaited
         self.lane, self.ledger, self.clock, self.progress = lane, ledger, clock, progress
         self.halt, self.threads = halt, threads
         self.rest = Rest(clock)
@@ -145,7 +157,8 @@ class Pump:
             deliver(works, lane.store, self.ledger, lane.rules, tell=self._told, clock=self.clock, stop=pulse)
         finally:
             del self.claimed[n], self.pulses[n]
-            self.halt.ring()
+            if self.awaited:
+                self.halt.ring()
         self._moved_at = max(self._moved_at, pulse.at)
         self._end_rest()
         return 0.0
@@ -153,7 +166,9 @@ class Pump:
     def _told(self, tally: Tally) -> None:
         if tally != Tally(held=tally.held):
             self._moved_at = self.clock.monotonic()
-            self.halt.ring()  # what is delivered here may be awaited downstream
+            self.told()
+            if self.awaited:
+                self.halt.ring()
         self.progress.add(tally)
 
     async def _begin_rest(self, fault: PlaceFault) -> None:

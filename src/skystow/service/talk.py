@@ -4,7 +4,7 @@
     hear      the conversation answers with effects
     commit    files admitted; then steps, messages, milestones, dead letters in one transaction
     accept    only now the bus may forget what it gave us
-    act       hands, each kind in threads of its own; a place's fault means: the same act, later
+    act       hands, each kind in threads of its own (`EARLY`: during commit); a place's fault: the same act, later
 
 Every line may be killed: what was received comes again, and what was to be done the conversation asks for again when
 it is rebuilt from its steps. Where the ledger is away it is rebuilt too, so that it never knows more than the ledger.
@@ -24,7 +24,7 @@ from time import monotonic
 from typing import TypeVar
 
 from skystow.errors import FileFault, PlaceFault, Refused, Stopped
-from skystow.model.acts import Admit, Become, Bury, Do, Effect, Keep, Mark, Note, Reply, Say, Tell
+from skystow.model.acts import Admit, Adopt, Become, Bury, Do, Effect, Keep, Mark, Note, Reply, Say, Tell
 from skystow.model.lifecycle import Summary, Verb
 from skystow.model.messages import Message
 from skystow.model.packing import packed
@@ -56,6 +56,9 @@ OBEYED = 120.0
 
 BUS = "bus"
 """The place that a broker is."""
+
+EARLY = (Adopt,)
+"""Acts that begin while what led to them is written down: they change nothing that would need a promise."""
 
 LOGGED = (Become, Bury, Mark, Reply, Tell)
 
@@ -235,6 +238,7 @@ class Talk:
             for item in items:
                 effects += self._take(item)
             effects += self.conversation.due(now)
+            self._do(effects, group, early=True)
             if effects:
                 await self._in_thread(self._commit, effects)
         except PlaceFault as fault:
@@ -248,10 +252,13 @@ class Talk:
                 item.done.set_result(None)
         if deliveries:
             await self._in_thread(self.bus.accept, deliveries)
-        for effect in effects:
-            if isinstance(effect, Do):
-                self.hands.take(effect.act, group, self._halt)
+        self._do(effects, group, early=False)
         return len(deliveries) + len(items)
+
+    def _do(self, effects: Iterable[Effect], group: asyncio.TaskGroup, *, early: bool) -> None:
+        for effect in effects:
+            if isinstance(effect, Do) and isinstance(effect.act, EARLY) is early:
+                self.hands.take(effect.act, group, self._halt)
 
     async def _look_at_bus(self, now: datetime) -> list[Effect]:
         """A broker that is away: the conversation goes on with all else, and judges no silence."""

@@ -74,7 +74,8 @@ class Wires:
         bus.open()
         self._open.append(bus)
         post = Post(name, own, bus, self.ledger, self.clock, self.progress)
-        return Wire(Relay(own, bus), self.ledger.posted(), (post.run,), post.ring)
+        carried = [each for each in conversation.addresses if dialect.queues.consumed(each)]
+        return Wire(Relay(own, bus, carried), self.ledger.posted(), (post.run,), post.ring)
 
     def board(self) -> Scoreboard:
         """Raises `ConfigError`."""
