@@ -5,7 +5,8 @@
 
 `controller`: files lie in staging; their FILE_TRANSFER_COMPLETED are published as a forwarder does. The clock of a file
 begins at the publishing and ends when its CC_FILE_INGEST_REQUEST is here: by then it was digested, synced, linked into
-Data Backbone and OODS, and every step was committed. `burst` is all of them at once, `single` one at a time.
+Data Backbone and OODS, and every step was committed. `burst` is all of them at once, `single` one at a time. Beside
+them stands what a file cost: processor of the Controller, and what MariaDB was asked.
 `idle`: Archiver (ENABLED, with its heartbeats), Controller, Forwarder and OODS, a process each.
 """
 
@@ -150,29 +151,60 @@ def processor(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class Cost:
+    """What a number of files cost, since it was made."""
+
+    def __init__(self, controller: subprocess.Popen[bytes], database: MariaDb | None) -> None:
+        self.controller, self.database = controller, database
+        self.cpu, self.asked = processor(controller), self._asked()
+
+    def _asked(self) -> dict[str, int]:
+        """Statements and commits of the server so far."""
+        if self.database is None:
+            return {}
+        rows = self.database.execute("SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions', 'Com_commit')")
+        return {name: int(value) for name, value in rows}
+
+    def of(self, files: int) -> str:
+        cpu, asked = processor(self.controller) - self.cpu, self._asked()
+        said = [f"{1e3 * cpu / files:.2f} ms of processor"]
+        if asked:
+            said.append(f"{(asked['Questions'] - self.asked['Questions']) / files:.2f} statements")
+            said.append(f"{(asked['Com_commit'] - self.asked['Com_commit']) / files:.2f} commits")
+        return f"a file costs {', '.join(said)}"
+
+
 async def measure(
-    options: argparse.Namespace, broker: Broker, vhost: str, staging: Path, controller: subprocess.Popen[bytes]
+    options: argparse.Namespace,
+    broker: Broker,
+    vhost: str,
+    staging: Path,
+    controller: subprocess.Popen[bytes],
+    database: MariaDb | None,
 ) -> None:
     async with other(broker, vhost, staging) as them:
         singles = range(1, options.singles + 1)
+        cost = Cost(controller, database)
         for number in singles:
             await them.announce(number)
             await them.until([them.name(number)])
         took = sorted(them.took[them.name(n)] * 1e3 for n in singles[10:])
         print(f"single: p50 {statistics.median(took):.1f} ms, p99 {took[int(len(took) * 0.99)]:.1f} ms of {len(took)}")
+        print(f"  {cost.of(options.singles)}")
         burst = range(options.singles + 1, options.singles + options.files + 1)
-        begin, cpu = time.perf_counter(), processor(controller)
+        begin, cost = time.perf_counter(), Cost(controller, database)
         await asyncio.gather(*(them.announce(number) for number in burst))
         await them.until([them.name(number) for number in burst])
         seconds = time.perf_counter() - begin
-        cpu = processor(controller) - cpu
-        used = f"{options.files} in {seconds:.2f} s, {cpu:.2f} s of processor"
-        print(f"burst: {options.files / seconds:.0f} files/s ({used})")
+        print(f"burst: {options.files / seconds:.0f} files/s ({options.files} in {seconds:.2f} s)")
+        print(f"  {cost.of(options.files)}")
 
 
-def controller(options: argparse.Namespace, root: Path, broker: Broker, redis: RedisServer, ledger: str) -> None:
+def controller(
+    options: argparse.Namespace, root: Path, broker: Broker, redis: RedisServer, database: MariaDb | None
+) -> None:
     vhost = broker.vhost().name
-    site = write_site(root, broker, vhost, redis, ledger)
+    site = write_site(root, broker, vhost, redis, _ledger(root, database))
     day = root / "staging" / DAY
     day.mkdir()
     for number in range(1, options.singles + options.files + 1):
@@ -180,7 +212,7 @@ def controller(options: argparse.Namespace, root: Path, broker: Broker, redis: R
     os.sync()
     process = begun(site, "controller")
     try:
-        asyncio.run(measure(options, broker, vhost, root / "staging", process))
+        asyncio.run(measure(options, broker, vhost, root / "staging", process, database))
         linked = sum(1 for _ in (root / "oods" / DAY).iterdir()), sum(1 for _ in (root / "backbone" / DAY).iterdir())
         print(f"linked: {linked[0]} in OODS, {linked[1]} in the Data Backbone")
     finally:
@@ -191,8 +223,8 @@ def controller(options: argparse.Namespace, root: Path, broker: Broker, redis: R
 # ── idle ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def idle(options: argparse.Namespace, root: Path, broker: Broker, redis: RedisServer, ledger: str) -> None:
-    site = write_site(root, broker, broker.vhost().name, redis, ledger)
+def idle(options: argparse.Namespace, root: Path, broker: Broker, redis: RedisServer, database: MariaDb | None) -> None:
+    site = write_site(root, broker, broker.vhost().name, redis, _ledger(root, database))
     processes = {name: begun(site, name) for name in COMPONENTS}
     try:
         for verb in ("start", "enable"):
@@ -211,6 +243,10 @@ def idle(options: argparse.Namespace, root: Path, broker: Broker, redis: RedisSe
             process.wait(30)
 
 
+def _ledger(root: Path, database: MariaDb | None) -> str:
+    return database.ledger_url() if database is not None else f"sqlite:///{root}/ledger.db"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["controller", "idle"])
@@ -224,15 +260,14 @@ def main() -> None:
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.root)))
         broker, redis = stack.enter_context(closing(Broker())), stack.enter_context(closing(RedisServer()))
-        ledger = f"sqlite:///{root}/ledger.db"
+        database = None
         if options.ledger == "mariadb":
             database = MariaDb()
             stack.callback(database.close)
             database.kill()
             database.extra = DURABLE
             database.start()
-            ledger = database.ledger_url()
-        {"controller": controller, "idle": idle}[options.what](options, root, broker, redis, ledger)
+        {"controller": controller, "idle": idle}[options.what](options, root, broker, redis, database)
 
 
 if __name__ == "__main__":
