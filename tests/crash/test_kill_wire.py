@@ -55,7 +55,7 @@ def test_killed_at_every_kind_of_act(tmp_path: Path, wired: Servers, acts: list[
     kinds = [act for act in dict.fromkeys(acts) if act in WIRE][part::PARTS]
     blows: list[Plan] = [{"act": act, "at": 0, "when": when} for act in kinds]
     missed = wired.kill(wired.night(tmp_path / "night"), blows)
-    assert len(missed) <= len(blows) / 3, f"all was archived before {missed}"
+    assert len(missed) <= 1, f"all was archived before {missed}"
 
 
 @pytest.mark.timeout(300)
@@ -82,9 +82,7 @@ def test_killed_while_it_sets_aside_what_nobody_can_read(tmp_path: Path, wired: 
 def test_killed_at_every_act_of_the_wire(tmp_path: Path, wired: Servers, acts: list[str], part: int, when: str) -> None:
     counts = Counter(acts)
     every = [(act, at) for act in sorted(WIRE) for at in range(counts[act])][part::MANY_PARTS]
-    missed = [
-        blow
-        for act, at in every
-        for blow in wired.kill(wired.night(tmp_path / f"{act} {at}"), [{"act": act, "at": at, "when": when}])
-    ]
+    missed = []
+    for n, (act, at) in enumerate(every):
+        missed += wired.kill(wired.night(tmp_path / str(n)), [{"act": act, "at": at, "when": when}])
     assert len(missed) < len(every) / 3
