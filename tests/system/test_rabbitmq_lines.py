@@ -12,6 +12,7 @@ from aiormq.connection import Connection
 
 from skystow.adapters.rabbitmq import connection
 from skystow.adapters.rabbitmq.broker import RabbitBus
+from skystow.adapters.rabbitmq.connection import Link
 from skystow.errors import PlaceFault
 from skystow.model.acts import Say
 from tests.brokers import Broker
@@ -67,6 +68,25 @@ class TestKilled:
         after = arrived(bus, 31)
         assert firsts(numbers(after)) in ([*range(10, 41)], [*range(41)])  # what was accepted last may come again
         assert [each.message for each in before[10:]] == [item(n) for n in range(10, 40)]
+
+
+class TestUnforeseen:
+    def test_it_begins_again(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stand, errors = Link._stand, iter([KeyError("odd")])
+
+        async def odd(link: Link) -> BaseException | None:
+            for error in errors:
+                raise error
+            return await stand(link)
+
+        monkeypatch.setattr(Link, "_stand", odd)
+        bus = desk.opened()
+        delivered(bus, items(1))
+        assert numbers(arrived(bus, 1)) == [1]
+        assert "an error that we did not foresee; it begins again" in caplog.text
+        assert "KeyError: 'odd'" in caplog.text
 
 
 class TestCut:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
@@ -41,6 +42,11 @@ CONFIRM = 60.0
 """Seconds that the broker may take to confirm, however long its heartbeat."""
 
 ENDING = 15.0
+
+AGAIN = 1.0
+"""Seconds until a bus that died begins again."""
+
+_LOG = logging.getLogger(__name__)
 """Seconds that the thread may take to say goodbye."""
 
 Aside = Callable[[str, str, str, str, str], None]
@@ -72,7 +78,7 @@ class RabbitBus:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event
-        self._tried = threading.Event()
+        self._tried, self._closing = threading.Event(), threading.Event()
 
     def _connections(self) -> None:
         name = f"skystow {self._component}"
@@ -87,6 +93,7 @@ class RabbitBus:
         login(self._options)
         tls(self._options)
         self._tried.clear()
+        self._closing.clear()
         self._connections()
         self._thread = threading.Thread(target=self._work, name=f"bus {self._component}", daemon=True)
         self._thread.start()
@@ -95,6 +102,7 @@ class RabbitBus:
     def close(self) -> None:
         """What is not accepted is the broker's again."""
         thread, self._thread = self._thread, None
+        self._closing.set()
         if thread is not None:
             if self._loop is not None:
                 with contextlib.suppress(RuntimeError):  # it has ended by itself
@@ -187,7 +195,16 @@ class RabbitBus:
     # ── in the event loop ───────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
-        asyncio.run(self._main())
+        """An error that nobody foresaw is logged, and all begins again: a bus that is silent for ever helps nobody."""
+        while True:
+            try:
+                asyncio.run(self._main())
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged and ends nothing
+                _LOG.exception("bus of %s: an error that we did not foresee; it begins again", self._component)
+            if self._closing.wait(AGAIN):
+                return
+            self._connections()
+            self._changed()
 
     async def _main(self) -> None:
         self._stop = asyncio.Event()
