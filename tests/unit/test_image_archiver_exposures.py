@@ -196,12 +196,15 @@ class TestAcknowledgements:
         assert sum(up.archiver.exposures.ignored.values()) == 8
 
     def test_whoever_missed_the_parameters_hears_the_rest_again(self, up: Desk) -> None:
+        """Word by word: a forwarder that has done all when this comes late knows it again, and begins nothing."""
         up.hear(StartIntegration(FIRST))
         up.locate()
         ended = one(said(up.hear(EndReadout(FIRST)), ReadoutEnded))
         up.hear(ReadoutEndedAck(ended.ack_id, FIRST, "fp01"))
-        kinds = [type(s.message) for s in of(up.wait(5), Say) if s.to == "forwarder/fp01"]
+        effects = up.wait(5)
+        kinds = [type(s.message) for s in of(effects, Say) if s.to == "forwarder/fp01"]
         assert kinds == [XferParams, ReadoutEnded]
+        assert one(said(effects, ReadoutEnded)) == ended
 
     @pytest.mark.parametrize("place", ["", "staging/", "/staging/../etc/", "/staging/\n"])
     def test_a_refusal_is_not_a_place(self, up: Desk, place: str) -> None:

@@ -258,6 +258,14 @@ class Exposure:
             self.said.pop(step, None)
         self.nudge_at = None
 
+    def repeated(self, now: datetime, *steps: Step) -> list[Say]:
+        """What was said of these, acknowledged or not: once more, word by word, so that whoever has heard it before
+        knows it again, however late it comes."""
+        said = [asked for step in steps if (asked := self.said.get(step)) is not None]
+        for asked in said:
+            asked.acked = False
+        return [asked.again(now) for asked in said]
+
     def release(self) -> None:
         """What is known now may be said, and what was begun goes on in any state that hears answers."""
         self.released |= {Step.ITEM, Step.XFER} | self.known()

@@ -305,7 +305,7 @@ class Exposures:
     def _say_again(self, exposure: Exposure, now: datetime) -> list[Effect]:
         effects: list[Effect] = []
         for step, asked in list(exposure.said.items()):
-            if asked.acked or now < asked.again_at or exposure.said.get(step) is not asked:
+            if asked.acked or now < asked.again_at:
                 continue
             if step not in exposure.reported:
                 exposure.reported.add(step)
@@ -313,7 +313,7 @@ class Exposures:
                 effects.append(Mark(exposure.obsid, Milestone.FAULT, number=UNACKNOWLEDGED[step], text=text))
             effects.append(asked.again(now))
             if step is Step.XFER:  # whoever did not hear this could make nothing of what was said after it
-                exposure.forget(Step.READOUT, Step.HEADER)
+                effects += exposure.repeated(now, Step.READOUT, Step.HEADER)
         if exposure.nudge_at is not None and exposure.nudge_at <= now:
             exposure.forget(*TO_FORWARDER)
             exposure.lengthen()
