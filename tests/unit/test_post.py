@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.sqlite_kit import opened
-from tests.unit.test_talk import House, until
+from tests.unit.test_talk import Echo, House, until
 
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.ledger import SqlLedger
@@ -28,6 +28,7 @@ from skystow.service import post as posting
 from skystow.service.halt import Halt
 from skystow.service.post import Post, Relay
 from skystow.service.status import Progress
+from skystow.wiring.wires import Wires
 
 
 class Broker(MemoryBus):
@@ -198,6 +199,46 @@ def test_what_is_set_aside_is_a_dead_letter_and_is_given_out_again(ledger: SqlLe
     assert (letter.reason, mail.receive("controller", limit=10)) == ("no YAML", [])
     ledger.exhume([letter])
     assert names(mail.receive("controller", limit=10)) == ["wire what?"]
+
+
+def test_what_did_not_leave_goes_by_the_ledger_when_the_broker_is_given_up(ledger: SqlLedger) -> None:
+    echo = Echo()
+    ledger.posted().converse(echo.name, says=[*says("a", "b"), *says("c", to="oods")])
+    Wires(None, ledger, SystemClock(), Progress(), lambda: None).wire(echo)
+    assert names(ledger.bus.receive("controller", limit=9)) == ["a", "b"]
+    assert names(ledger.bus.receive("oods", limit=9)) == ["c"]
+    assert ledger.bus.receive(outbox(echo.name), limit=9) == []
+
+
+def test_bad_bodies_by_the_hundred_are_each_one_letter(ledger: SqlLedger) -> None:
+    mail = ledger.mail("us", spoken)
+    for n in (*range(150), 149, 120):
+        mail.set_aside("controller", "controller", "wire", f"body {n}", "no YAML")
+    assert len(ledger.dead_letters(after=0, limit=1000)) == 150
+
+
+def test_both_places_that_were_away_are_well_again(
+    ledger: SqlLedger, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "FIRST_REST", 0.01)
+    post, halt = postman(ledger, broker), Halt()
+    receive, faults = post.own.receive, iter([Unreachable("gone", place="ledger")])
+
+    def away(address: str, *, limit: int) -> Sequence[Delivery]:
+        for fault in faults:
+            broker.fault = Unreachable("refused", place="bus")
+            raise fault
+        return receive(address, limit=limit)
+
+    monkeypatch.setattr(post.own, "receive", away)
+    ledger.posted().converse("us", says=says("a"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asyncio.run, post.run(halt))
+        until(lambda: {"bus", "ledger"} <= post.progress.healths.keys())
+        broker.fault = None
+        until(lambda: healthy(post.progress) and post.progress.healths["ledger"].well)
+        halt.set()
+        running.result(10)
 
 
 def test_the_conversation_goes_on_while_the_broker_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,3 +132,20 @@ def test_what_a_hand_says_of_a_place_while_the_ledger_is_away_too_does_not_outla
         house.talk.hear([])
     # The act was let go of: nobody would ever take back what it had said.
     assert house.echo.reports == []
+
+
+def test_a_command_that_nobody_waits_for_any_more_is_not_obeyed_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "OBEYED", 0.05)
+    held = threading.Event()
+    monkeypatch.setattr(house.ledger.bus, "receive", lambda address, *, limit: (held.wait(10) and []) or [])
+    with house.running():
+        until(lambda: house.talk._open)
+        with pytest.raises(Refused, match="did not answer"):
+            house.talk.command(Verb.DISABLE)
+        held.set()
+        monkeypatch.setattr(talk, "OBEYED", 10.0)
+        with pytest.raises(Refused, match="standby"):  # unlawful while ENABLED: it was never disabled
+            house.talk.command(Verb.STANDBY)
+        assert house.talk.state is Summary.ENABLED

@@ -32,7 +32,8 @@ def _first_line(where: str, path: str) -> str:
 def private(where: str, path: str, *, most: int) -> bytes:
     """The first `most` bytes of a file that nobody but its owner can read. Raises `ConfigError`."""
     try:
-        with open(os.fsencode(path), "rb") as opened:
+        # A FIFO that somebody put there must not hold us.
+        with open(os.open(os.fsencode(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             found = os.fstat(opened.fileno())
             others = 0o037 if _lent(path, found) else 0o077
             if not stat.S_ISREG(found.st_mode) or found.st_mode & others:

@@ -84,20 +84,22 @@ class Post:
     async def run(self, halt: Halt) -> None:
         """Until `halt`."""
         self._halt = halt = Halt(halt)  # a bell of its own: nobody else has anything to do
-        rest, resting = FIRST_REST, ""
+        rest, resting = FIRST_REST, set[str]()
         while not halt.is_set():
             rung = halt.rung
             try:
                 gone = await asyncio.to_thread(self.carry)
             except PlaceFault as fault:
-                now, resting = self.clock.now(), fault.place
+                now = self.clock.now()
+                resting.add(fault.place)
                 await self._report(Health(fault.place, False, now, str(fault), now + timedelta(seconds=rest)))
                 await self._rest(halt, rest, fault.place)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             if resting and self.broker.away is None:
-                await self._report(Health(resting, True, self.clock.now()))
-                rest, resting = FIRST_REST, ""
+                for place in resting:
+                    await self._report(Health(place, True, self.clock.now()))
+                rest, resting = FIRST_REST, set[str]()
             if gone < BATCH:
                 await halt.nap(NAP, since=rung)
 

@@ -137,14 +137,18 @@ class Talk:
             self._wait(_Heard(messages, Future()))
 
     def command(self, verb: Verb) -> Summary:
-        """Blocks until it is obeyed. Raises `Refused` with a sentence; then nothing has changed."""
-        command = _Command(verb, Future())
+        """Blocks until it is obeyed. Raises `Refused` with a sentence; then nothing has changed. `PlaceFault`: it was
+        begun, and nobody knows yet how it ends."""
+        command, name = _Command(verb, Future()), self.conversation.name
         if not self._put(command, waits=True):
-            raise Refused(f"{verb}: {self.conversation.name} does not run")
+            raise Refused(f"{verb}: {name} does not run")
         try:
             return command.done.result(OBEYED)
         except TimeoutError:
-            raise Refused(f"{verb}: {self.conversation.name} did not answer within {OBEYED:.0f} s") from None
+            late = f"{verb}: {name} did not answer within {OBEYED:.0f} s"
+            if command.done.cancel():  # nor will it be obeyed later, when nobody expects it
+                raise Refused(late) from None
+            raise PlaceFault(f"{late}; it may still be obeyed", place=name, remedy="ask for its state") from None
 
     def hear(self, messages: Sequence[Message]) -> None:
         """Something that a person, or a host, tells it. Returns when it is written down."""
@@ -281,6 +285,8 @@ class Talk:
         now = self.clock.now()
         if isinstance(item, _Heard):
             return [effect for message in item.messages for effect in self._told(message, now)]
+        if not item.done.set_running_or_notify_cancel():
+            return []
         if self._command is not None:
             item.done.set_exception(Refused(f"{item.verb}: {self._command.verb} is still under way"))
             return []

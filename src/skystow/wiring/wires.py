@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from skystow.config.image import Image
 from skystow.config.wire import RabbitMQ, Redis
 from skystow.errors import ConfigError, PlaceFault
+from skystow.model.acts import Say
 from skystow.ports import Clock, Finding
-from skystow.ports.talk import Bus, Conversation, Scoreboard, Talks
+from skystow.ports.talk import Bus, Conversation, Scoreboard, Talks, outbox
 from skystow.service.halt import Halt
-from skystow.service.post import Post, Relay
+from skystow.service.post import BATCH, Post, Relay
 
 if TYPE_CHECKING:
     from skystow.adapters.ledger import SqlLedger
@@ -60,6 +61,7 @@ class Wires:
         """Raises `ConfigError`."""
         config = self.image.bus if self.image else None
         if self.image is None or config is None or not conversation.addresses:
+            self._bring_home(conversation.name)
             return Wire(self.ledger.bus, self.ledger.talks)
         with needed("rabbitmq", "a bus on RabbitMQ"):
             from skystow.adapters.rabbitmq import broker
@@ -76,6 +78,13 @@ class Wires:
         post = Post(name, own, bus, self.ledger, self.clock, self.progress)
         carried = [each for each in conversation.addresses if dialect.queues.consumed(each)]
         return Wire(Relay(own, bus, carried), self.ledger.posted(), (post.run,), post.ring)
+
+    def _bring_home(self, component: str) -> None:
+        """What was said while a broker carried messages, and did not leave: the ledger carries it now."""
+        bus = self.ledger.bus
+        while left := bus.receive(outbox(component), limit=BATCH):
+            bus.publish([Say(each.to, each.message) for each in left])
+            bus.accept(left)
 
     def board(self) -> Scoreboard:
         """Raises `ConfigError`."""

@@ -30,10 +30,18 @@ WAITING = (
     .order_by(_P.id)
     .limit(sa.bindparam("most"))
 )
+LATELY = 100
+"""Parcels of a tray, set aside last, among which the same one is looked for. It comes again where we died, or the line
+broke, before it was acknowledged; to compare with all would take for ever in a flood."""
+
 _ASIDE = (
-    sa.select(_P.kind, _P.body)
+    sa.select(_P.id)
     .where(_P.address_hash == sa.bindparam("whither", type_=_P.address_hash.type), _P.unreadable == sa.true())
-    .limit(10_000)
+    .order_by(_P.id.desc())
+    .limit(LATELY)
+)
+_SAME = sa.select(_P.body).where(
+    _IDS, _P.kind == sa.bindparam("what"), _P.body == sa.bindparam("said", type_=_P.body.type)
 )
 _ACCEPT = sa.delete(parcels).where(_IDS)
 _SET_ASIDE = sa.update(parcels).where(_IDS).values(unreadable=True)
@@ -80,7 +88,7 @@ class EmbeddedBus:
 
     def set_aside(self, tray: str, address: str, kind: str, body: str, reason: str) -> None:
         """A message that another bus could not use, as a dead letter; replayed, it is given out from `tray`. One that
-        lies there already, byte by byte, is not laid there again."""
+        was laid there lately, byte by byte, is not laid there again."""
         _lay_aside(self._database, self._sender, tray, (address, kind, body), reason)
 
 
@@ -131,9 +139,10 @@ def _set_aside(database: Database, spoiled: Sequence[tuple[int, DeadLetter]]) ->
 def _lay_aside(database: Database, sender: str, tray: str, parcel: tuple[str, str, str], reason: str) -> None:
     address, kind, body = parcel
     with database.writing() as connection:
-        at, there = database.now(connection), {"whither": hashed(tray)}
-        if any((row.kind, row.body) == (kind, body) for row in connection.execute(_ASIDE, there)):
-            return
+        at, lately = database.now(connection), connection.execute(_ASIDE, {"whither": hashed(tray)}).scalars().all()
+        for some in chunks(lately):
+            if body in connection.execute(_SAME, {"ids": some, "what": kind, "said": body}).scalars().all():
+                return
         row: dict[str, Any] = {"address_hash": hashed(tray), "address": plain(address), "sender": sender}
         row |= {"kind": kind, "body": body, "at": at, "unreadable": True}
         number: Any = connection.execute(sa.insert(parcels), row).inserted_primary_key

@@ -40,7 +40,7 @@ class BoardOptions:
     shared: bool = False
     hostname: str = ""
     ip_address: str = ""
-    limit: float = 5.0
+    limit: float = 2.0
 
 
 class Link:
