@@ -23,7 +23,7 @@ from skystow.adapters.digests import digest_file_by
 from skystow.adapters.syscalls import syncfs, syncs_whole
 from skystow.adapters.tree import Directory, LocalTree, held
 from skystow.errors import BadName, DigestMismatch, FileFault, Missing, NotAFile, SkystowError, Unreadable
-from skystow.model.acts import Act, Adopt, MakeDay, SweepStaging
+from skystow.model.acts import Adopt, MakeDay, SweepStaging
 from skystow.model.layout import RESERVED
 from skystow.model.messages import FileTransferCompleted, Message, digest_of, named_by
 from skystow.model.records import ALGORITHMS, Digest, Fingerprint, path_bytes, path_text, shown
@@ -80,8 +80,7 @@ class Landing:
 
     # ── the day ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def make_day(self, act: Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002 - the port's
-        assert isinstance(act, MakeDay)  # noqa: S101 - wiring gives each hand its own acts
+    def make_day(self, act: MakeDay, *, stop: Stop) -> Sequence[Message]:
         if not _DAY.fullmatch(act.day):
             return [DayRefused(act.obsid, f"‘{shown(act.day)}’ is no day")]
         try:
@@ -108,12 +107,11 @@ class Landing:
 
     # ── a file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def adopt(self, acts: Sequence[Act], *, stop: Stop) -> Sequence[Message]:
+    def adopt(self, acts: Sequence[Adopt], *, stop: Stop) -> Sequence[Message]:
         """A `Crew`: they share their syncs, and what the ledger knows of them is asked once."""
         reports: list[Message] = []
         meant: list[_Meant] = []
         for act in acts:
-            assert isinstance(act, Adopt)  # noqa: S101
             said = act.announced
             try:
                 path = self._below(said.filename)
@@ -264,10 +262,9 @@ class Landing:
 
     # ── what nobody told us of ──────────────────────────────────────────────────────────────────────────────────
 
-    def sweep(self, act: Act, *, stop: Stop) -> Sequence[Message]:
+    def sweep(self, act: SweepStaging, *, stop: Stop) -> Sequence[Message]:
         """Whole files that stand there untouched for `sweep_after` seconds and that nobody sees to. The others are
         reported, once for each reason."""
-        assert isinstance(act, SweepStaging)  # noqa: S101
         found: list[Message] = []
         left: dict[str, str] = {}
         standing = list(self._standing(left))

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from skystow.adapters.blame import Side, blame
 from skystow.adapters.tree import Directory, LocalTree, held
 from skystow.errors import FileFault, PlaceFault
-from skystow.model.acts import Act, WriteManifest
+from skystow.model.acts import WriteManifest
 from skystow.model.layout import RESERVED
 from skystow.model.messages import Message
 from skystow.model.records import shown
@@ -27,8 +27,7 @@ class Manifests:
     def __init__(self, trees: Sequence[LocalTree]) -> None:
         self.trees = trees
 
-    def write(self, act: Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002 - the port's
-        assert isinstance(act, WriteManifest)  # noqa: S101 - wiring gives each hand its own acts
+    def write(self, act: WriteManifest, *, stop: Stop) -> Sequence[Message]:
         names = sorted(act.files, key=lambda path: PurePosixPath(path).name)
         text = "".join(f"{act.files[path]}  {PurePosixPath(path).name}\n" for path in names)
         path, problems = PurePosixPath(act.directory, f"{act.obsid}.sha256"), []

@@ -21,7 +21,7 @@ class Presences:
     address: str = ""
     presence_key: str = ""
 
-    def __call__(self, act: Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002 - the port's
+    def __call__(self, act: Act, *, stop: Stop) -> Sequence[Message]:
         match act:
             case PopForwarder():
                 if (found := self.board.pop()) is None:

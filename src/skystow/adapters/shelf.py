@@ -25,7 +25,7 @@ from skystow.errors import (
     UnfitPlace,
     Unreadable,
 )
-from skystow.model.acts import Act, Ingest
+from skystow.model.acts import Ingest
 from skystow.model.layout import RESERVED
 from skystow.model.messages import FileIngestRequest, Message
 from skystow.model.records import Digest, Fingerprint, path_bytes, path_text, shown
@@ -109,15 +109,14 @@ class Shelf:
         self.tree, self.bad, self.catalogue, self.ledger = tree, bad, catalogue, ledger
         self.read, self.hook = read, hook
 
-    def ingest(self, act: Act, *, stop: Stop) -> Sequence[Message]:
+    def ingest(self, act: Ingest, *, stop: Stop) -> Sequence[Message]:
         return self.ingest_all([act], stop=stop)
 
-    def ingest_all(self, asked: Sequence[Act], *, stop: Stop) -> Sequence[Message]:
+    def ingest_all(self, asked: Sequence[Ingest], *, stop: Stop) -> Sequence[Message]:
         """A `Crew`: what is fit is registered in one transaction."""
         reports: list[Message] = []
         fit: list[_Fit] = []
         for act in asked:
-            assert isinstance(act, Ingest)  # noqa: S101 - wiring gives each hand its own acts
             found = self._examine(act.request, stop)
             if isinstance(found, _Fit):
                 fit.append(found)

@@ -12,6 +12,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from skystow.cli import observing
+from skystow.cli.words import DryRun, File, GiveUp, Json, LedgerUrl, Place, Quiet, SiteFile
+
 EPILOG = """\b
 Exit codes:
   0    all well (also: `run` ended by Ctrl-C or SIGTERM)
@@ -44,21 +47,7 @@ letters_app = typer.Typer(help="What cannot be admitted as it is.", no_args_is_h
 app.add_typer(letters_app, name="dead-letters")
 tables_app = typer.Typer(help="Look after pysmurf_files tables.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tables_app, name="pysmurf-files")
-
-Place = Annotated[str, typer.Argument(metavar="SITE|DEST", help="A site file, or the DEST of an earlier archive.")]
-SiteFile = Annotated[str, typer.Argument(metavar="SITE", help="A site file (YAML).")]
-File = Annotated[
-    str, typer.Argument(metavar="FILE", help="Its path, absolute or relative to its source or archive, or its number.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be done.")]
-LedgerUrl = Annotated[
-    str | None, typer.Option("--ledger", metavar="URL", help="The ledger, where it is not in its usual place.")
-]
-GiveUp = Annotated[
-    str, typer.Option("--give-up-after", metavar="TIME", help="End with 5 after so long without progress: 600, 10min.")
-]
+app.add_typer(observing.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -300,9 +289,6 @@ def pysmurf_files_upgrade(site: SiteFile, json: Json = False) -> NoReturn:
     from skystow.cli.tables import upgrade
 
     conduct(lambda _: upgrade(site, json=json), json=json)
-
-
-from skystow.cli import observing  # noqa: E402, F401 - its commands join the others
 
 
 def main() -> None:

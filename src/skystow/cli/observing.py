@@ -6,8 +6,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from skystow.cli import Json, SiteFile, app
+from skystow.cli.words import Json, SiteFile
 
+app = typer.Typer()
 oods_app = typer.Typer(help="What the OODS has.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(oods_app, name="oods")
 

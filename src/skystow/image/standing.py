@@ -25,21 +25,21 @@ class Standing:
     def hears(self, address: str) -> bool:
         return address in self.addresses and self.state is Summary.ENABLED
 
-    def hear(self, message: Message, now: datetime) -> list[Effect]:  # noqa: ARG002 - the port's
+    def hear(self, message: Message, now: datetime) -> list[Effect]:
         return []
 
-    def due(self, now: datetime) -> list[Effect]:  # noqa: ARG002 - the port's
+    def due(self, now: datetime) -> list[Effect]:
         return []
 
     def next_due(self) -> datetime | None:
         return None
 
-    def command(self, verb: Verb, now: datetime) -> list[Effect]:  # noqa: ARG002 - the port's
+    def command(self, verb: Verb, now: datetime) -> list[Effect]:
         """Raises `Refused` where it is unlawful."""
         self.state = obey(self.state, verb)
         return [Become(self.state), Reply()]
 
-    def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:  # noqa: ARG002
+    def restore(self, steps: Sequence[tuple[datetime, Message]], kept: Mapping[str, str]) -> None:
         """Only the state, that of what was written down last; who talks replays its steps after this."""
         new, self._new = self._new, False
         if not new:

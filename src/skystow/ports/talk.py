@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from skystow.errors import PlaceFault
-from skystow.model.acts import Act, Bury, Effect, Mark, Milestone, Note, Say
+from skystow.model.acts import Bury, Effect, Mark, Milestone, Note, Say
 from skystow.model.lifecycle import Verb
 from skystow.model.messages import Message
 from skystow.ports import Stop
@@ -182,11 +182,13 @@ class Conversation(Protocol):
 class Hand(Protocol):
     """Does one kind of act, in a thread. Whatever came of it, it reports; `PlaceFault` means: again later."""
 
-    def __call__(self, act: Act, *, stop: Stop) -> Sequence[Message]: ...
+    def __call__(self, act: Any, *, stop: Stop) -> Sequence[Message]:
+        """`act`: of the one kind that is this hand's."""
+        ...
 
 
 class Crew(Protocol):
     """Does several acts of one kind at once, as a `Hand` does one; reports what came of each, in any order. Where it
     raises `PlaceFault`, each of them is done again later, alone."""
 
-    def __call__(self, acts: Sequence[Act], *, stop: Stop) -> Sequence[Message]: ...
+    def __call__(self, acts: Sequence[Any], *, stop: Stop) -> Sequence[Message]: ...

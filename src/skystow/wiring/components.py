@@ -289,7 +289,7 @@ class Imaging:
             skills[acts.Expire] = Skill(partial(self._expire, config.expire, tree))
         return self._part(Oods(settings), skills, {})
 
-    def _expire(self, config: Expiry, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:  # noqa: ARG002
+    def _expire(self, config: Expiry, tree: LocalTree, act: acts.Act, *, stop: Stop) -> Sequence[Message]:
         def crowded() -> bool:
             found = os.statvfs(tree.root)
             return found.f_bavail < (config.keep_free or 0.0) * found.f_blocks
@@ -353,7 +353,7 @@ def _inspect(fd: int, obsid: str, detector: str) -> None:
 
 
 def _ingest(
-    shelf: Shelf, ledger: Ledger, tree: LocalTree, asked: Sequence[acts.Act], *, stop: Stop
+    shelf: Shelf, ledger: Ledger, tree: LocalTree, asked: Sequence[acts.Ingest], *, stop: Stop
 ) -> Sequence[Message]:
     """A bad file that was put aside goes from where readers look, by the engine's hand."""
     reports = shelf.ingest_all(asked, stop=stop)

@@ -80,7 +80,7 @@ class RedisBoard:
     def close(self) -> None:
         self._link.close()
 
-    def register(self, name: str, address: str, presence_key: str) -> None:  # noqa: ARG002 - the list has three keys
+    def register(self, name: str, address: str, presence_key: str) -> None:
         """What is there of the same queue becomes ours, and one; its turn stays that of the longest waiting."""
         own, queue = self.options, self.queue_of(address)
         hostname = own.hostname or socket.gethostname()
