@@ -200,7 +200,7 @@ def full(base: str, program: str, which: str) -> None:
         ballast.write_bytes(bytes(1_900_000))
         light = os.urandom(1_000_000)
         number = desk.write("a.txt", light)
-        done = desk.run("run", desk.site, "--once", "--give-up-after", "1s")
+        done = desk.run("run", desk.site, "--once", "--give-up-after", "4s")
         said = done.stdout + done.stderr
         assert done.returncode == 5, said
         assert "space" in said.lower(), said
