@@ -57,7 +57,7 @@ class Frozen(ComCam):
         for _ in range(4):
             self.frames.append([dice.integers(0, 1 << 18, rows * columns, np.int32).tobytes() for _ in range(16)])
 
-    def read(self, obsid: str, detector: str, *, stop: Stop) -> Sequence[Amplifier]:  # noqa: ARG002 - the port's
+    def read(self, obsid: str, detector: str, *, stop: Stop) -> Sequence[Amplifier]:
         columns, rows = self.shape
         names, frame = segments(detector), self.frames[self._names.index(detector) % 4]
         if len(names) == 8:  # a wavefront sensor's half: amplifiers of twice the height, files of the same size
