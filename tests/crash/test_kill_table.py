@@ -23,7 +23,7 @@ from tests.sshd import Sshd
 MakeSmurf = Callable[..., Smurf]
 PARTS = 4
 TOLD = (f"commit {TABLE}", "commit notices")
-"""The rows are updated; the ledger marks the notices sent."""
+"""The rows are updated; the ledger writes the notices with the verdicts, and marks them sent."""
 
 
 WITH_POSTGRES = "MariaDB over SSH, ledger on PostgreSQL"
@@ -58,8 +58,8 @@ def test_the_acts_are_what_we_think(acts: list[str]) -> None:
     """The file has its name before the ledger says so, the ledger says so before the table, and what was told is
     marked as told last of all."""
     links = [at for at, act in enumerate(acts) if act.startswith("link ")]
-    told, marked = map(acts.index, TOLD)
-    verdict = next(at for at, act in enumerate(acts) if at > links[-1] and act == "commit transfers")
+    told = acts.index(f"commit {TABLE}")
+    verdict, marked = (at for at, act in enumerate(acts) if act == "commit notices")
     assert len(links) == 3
     assert links[-1] < verdict < told < marked
     assert Counter(acts)["spawn rsync"] == 1

@@ -59,11 +59,12 @@ class Outbox:
         return len(notices)
 
     def tell_all(self) -> bool:
-        """Until nothing is left to tell; False where it could not be told."""
-        with contextlib.suppress(PlaceFault):
-            while self.tell():
-                pass
-            return True
+        """Until nothing is left to tell; False where it could not be told. A line that broke is made anew once."""
+        for _ in range(2):
+            with contextlib.suppress(PlaceFault):
+                while self.tell():
+                    pass
+                return True
         return False
 
     async def _report(self, health: Health) -> None:

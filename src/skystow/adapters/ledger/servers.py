@@ -38,8 +38,9 @@ IDLE_S = 60
 """Seconds after which the server drops a client that sleeps in a transaction (frozen, or its host is gone): its locks
 must not stop the others for ever."""
 
-FRESH_S = 1.0
-"""Seconds after which a connection that lay in the pool is asked whether it is still there, before it is used."""
+FRESH_S = 0.1
+"""Seconds after which a connection that lay in the pool is asked whether it is still there, before it is used: no
+server ends and is back so soon."""
 
 TIME = {"postgresql": "SELECT clock_timestamp() AT TIME ZONE 'UTC'", "mysql": "SELECT UTC_TIMESTAMP(6)"}
 
