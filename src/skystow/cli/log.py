@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from skystow.model.acts import Become, Bury, Effect, Mark, Milestone, Reply, Tell
@@ -13,6 +15,27 @@ _LOUD = {Milestone.FAULT: "fault", Milestone.LATE: "late"}
 _SAID = {Milestone.COMPLETE: "complete", Milestone.IGNORED: "ignored"}
 HEAD, TAIL = 400, 100
 """Characters of a value that are shown: what is said from outside may be of any length."""
+
+
+class Tap:
+    """A processor of structlog: what is below `level` goes nowhere, and all else is told to `listeners`, too, as its
+    level and a line."""
+
+    def __init__(self) -> None:
+        import structlog
+
+        self.level = logging.INFO
+        self.listeners: list[Callable[[int, str], None]] = []
+        self._render, self._drop = structlog.processors.LogfmtRenderer(key_order=["event"]), structlog.DropEvent
+
+    def __call__(self, logger: Any, method: str, event: Any) -> Any:
+        level = logging.getLevelNamesMapping()[method.upper()]
+        if level < self.level:
+            raise self._drop
+        line = self._render(logger, method, dict(event)) if self.listeners else ""
+        for listen in self.listeners:
+            listen(level, str(line))
+        return event
 
 
 def entry(log: Any, component: str, what: Effect | str) -> None:

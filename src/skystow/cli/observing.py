@@ -88,3 +88,62 @@ def oods_find(
         lambda _: find(site, day_obs=day_obs, obsid=obsid, raft=raft, sensor=sensor, expired=expired, json=json),
         json=json,
     )
+
+
+sal_app = typer.Typer(
+    help="Command a SAL component, and hear what it says, over DDS.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(sal_app, name="sal")
+
+SalSite = Annotated[str | None, typer.Option("--site", metavar="SITE", help="A site file that says how SAL is spoken.")]
+Definitions = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Topic definitions: sal_revCoded_*.idl, or SAL interface XML.")
+]
+
+
+@sal_app.command("command")
+def sal_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The component: CCArchiver.")],
+    verb: Annotated[
+        str, typer.Argument(metavar="COMMAND", help="start, enable, disable, standby, exitControl, setLogLevel, …")
+    ],
+    values: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Of the command: level=10.")] = None,
+    site: SalSite = None,
+    definitions: Definitions = None,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="For the first answer.")] = "10s",
+    json: Json = False,
+) -> NoReturn:
+    """Command a SAL component and wait for its end. Ends with 0 when it was obeyed, with 2 when it was refused, with 5
+    when nobody is there or nothing came in time."""
+    from skystow.cli.exits import conduct
+    from skystow.cli.options import duration
+    from skystow.cli.sal import command
+
+    seconds = duration("--timeout", timeout)
+    conduct(
+        lambda _: command(name, verb, values or [], site=site, definitions=definitions, seconds=seconds, json=json),
+        json=json,
+    )
+
+
+@sal_app.command("watch")
+def sal_watch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The component: CCArchiver.")],
+    events: Annotated[
+        list[str] | None, typer.Argument(metavar="EVENT", help="Only these; else all but heartbeat and logMessage.")
+    ] = None,
+    site: SalSite = None,
+    definitions: Definitions = None,
+    count: Annotated[int | None, typer.Option(metavar="N", min=1, help="End after so many.")] = None,
+    json: Json = False,
+) -> NoReturn:
+    """What a SAL component says, its present state first, until Ctrl-C."""
+    from skystow.cli.exits import conduct
+    from skystow.cli.sal import watch
+
+    conduct(
+        lambda halt: watch(halt, name, events or [], site=site, definitions=definitions, count=count, json=json),
+        json=json,
+        graceful=True,
+        serves=True,
+    )

@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 from skystow.cli.exits import Exit
-from skystow.cli.log import entry
+from skystow.cli.log import Tap, entry
 from skystow.cli.summary import Run, notes
 from skystow.cli.watch import Pace, watching
 from skystow.config import Site, load
 from skystow.errors import ConfigError, PlaceFault, Stopped
+from skystow.hosts.archiver import presented
 from skystow.model.records import shown
 from skystow.service.component import Ending
 from skystow.service.halt import Halt
@@ -31,7 +32,8 @@ FIRST_REST, LONGEST_REST = 0.5, 30.0
 def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float, component: str | None = None) -> Exit:
     config = load(site)
     names = _named(config, component, once=once)
-    log, manager = _log(), Manager.of(os.environ)
+    tap = Tap()
+    log, manager = _log(tap), Manager.of(os.environ)
     with _house(config, halt, log, manager, together=component is None, patient=not once) as house:
         log.info("started", site=shown(site), sources=len(config.sources), destinations=len(config.destinations))
         summary, told = Run(house), set[tuple[str, str]]()
@@ -50,8 +52,10 @@ def run(halt: Halt, site: str, *, once: bool, json: bool, give_up_after: float, 
 
         plain = json or not sys.stderr.isatty()
         with watching(house, line=line if plain else None):
-            serving = _serve(house, halt, names, control_directory(site, config), once, give_up_after, manager)
-            ending = asyncio.run(serving)
+            if once:
+                ending = asyncio.run(house.component().run(halt, once=True, give_up_after=give_up_after))
+            else:
+                ending = _serve(house, halt, names, control_directory(site, config), manager, tap)
         note()
         code = summary.finish(ending, place=shown(site), json=json, endless=not once)
         log.info("ended", ending=ending.value)
@@ -87,21 +91,20 @@ def _named(config: Site, component: str | None, *, once: bool) -> list[str]:
     return [component] if component else known
 
 
-async def _serve(
-    house: House, halt: Halt, names: list[str], control: str, once: bool, give_up_after: float, manager: Manager
-) -> Ending:
-    if once:
-        return await house.component().run(halt, once=True, give_up_after=give_up_after)
-    return await run_together(house.components(names), halt, control, manager)
+def _serve(house: House, halt: Halt, names: list[str], control: str, manager: Manager, tap: Tap) -> Ending:
+    components = house.components(names)
+    with presented(house, components, tap):
+        return asyncio.run(run_together(components, halt, control, manager))
 
 
-def _log() -> Any:
+def _log(tap: Tap) -> Any:
     """Lines of time and key=value on stderr, for a service's journal."""
     import structlog
 
     return structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         processors=[
+            tap,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.LogfmtRenderer(key_order=["at", "level", "event"]),

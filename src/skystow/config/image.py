@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from skystow.config.base import Count, Flag, Name, Path, Section
 from skystow.config.host import Host
 from skystow.config.units import Fraction, Mode, Seconds, Size
-from skystow.config.wire import WIRE_SECTIONS, QueueName, RabbitMQ, Redis
+from skystow.config.wire import WIRE_SECTIONS, QueueName, RabbitMQ, Redis, Sal
 from skystow.model.remote import RemoteHost
 
 Detector = Annotated[str, StringConstraints(pattern=r"^R[0-9A-Z]{2}_S[0-9A-Z]{2}$")]
@@ -111,7 +111,8 @@ class ForwarderConfig(Section):
 
 class Image(Section):
     """One camera's image archiver. `name` and `camera` are what SAL events say, `short_name` prefixes messages. Without
-    `bus` and `scoreboard` the components talk by tables of the ledger."""
+    `bus` and `scoreboard` the components talk by tables of the ledger; without `sal` only `skystow control` commands
+    the Archiver."""
 
     name: Name = "CCArchiver"
     short_name: Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,8}$")] = "CC"
@@ -125,6 +126,7 @@ class Image(Section):
     forwarders: Annotated[tuple[ForwarderConfig, ...], Field(min_length=1)]
     bus: RabbitMQ | None = None
     scoreboard: Redis | None = None
+    sal: Sal | None = None
 
     @model_validator(mode="after")
     def _somewhere(self) -> Image:

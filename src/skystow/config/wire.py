@@ -12,6 +12,7 @@ from skystow.config.units import Seconds
 QueueName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,253}$")]
+Component = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -82,10 +83,33 @@ class Redis(Section):
         return self
 
 
+class Sal(Section):
+    """The Archiver as a component that SAL commands, over DDS. `camera`, `header_service`: whose events it hears (None:
+    by the short name, `CCCamera`). `definitions`: a directory of topic definitions (None: our own). `image_index`: what
+    the first image of a sequence has (None: as the camera's definitions say). `durability_service`: one keeps what is
+    TRANSIENT, so that states need not be said again. The rest is in the environment, as everywhere on SAL."""
+
+    kind: Literal["dds"]
+    camera: Component | None = None
+    header_service: Component | None = None
+    definitions: Path | None = None
+    image_index: Literal[0, 1] | None = None
+    durability: Literal["transient_local", "transient"] = "transient_local"
+    durability_service: Flag = False
+    ack_ownership: Literal["exclusive", "shared"] = "exclusive"
+
+    @model_validator(mode="after")
+    def _kept(self) -> Sal:
+        if self.durability_service and self.durability != "transient":
+            raise ValueError("durability_service: keeps only what is durability: transient")
+        return self
+
+
 WIRE_SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("image", "bus"): RabbitMQ,
     ("image", "bus", "tls"): Tls,
     ("image", "bus", "queues"): Queues,
     ("image", "scoreboard"): Redis,
     ("image", "scoreboard", "tls"): Tls,
+    ("image", "sal"): Sal,
 }

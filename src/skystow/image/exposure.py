@@ -45,7 +45,8 @@ class Settings:
 
     `detectors`: all that the camera has; `locations`: the same as the DAQ has them (derived where empty).
     `login`@`host`: where forwarders send files, before the directory (empty: a local path).
-    `session_id` is another one for each process. `initial_state`: standby, or last.
+    `session_id` is another one for each process. `initial_state`: standby, or last. `outside`: where outcomes wait for
+    whoever publishes them (empty: nobody does).
     """
 
     detectors: tuple[str, ...]
@@ -69,6 +70,7 @@ class Settings:
     address: str = "archiver"
     events: str = "archiver/events"
     controller: str = "controller"
+    outside: str = ""
 
     def target(self, directory: str) -> str:
         """`[user@host:]directory/`."""

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from skystow.errors import BadName
 from skystow.image.exposure import TO_FORWARDER, UNACKNOWLEDGED, Asked, Exposure, Settings, Step, detector_of
 from skystow.image.services import Ticket
-from skystow.model.acts import Bury, Effect, Keep, Mark, Milestone, Note, Tell
+from skystow.model.acts import Bury, Effect, Keep, Mark, Milestone, Note, Say, Tell
 from skystow.model.messages import (
     EndReadout,
     HeaderReadyAck,
@@ -224,7 +224,7 @@ class Exposures:
         if not exposure.fold(message, now):
             return self.ignore(message)
         exposure.progressed(now)
-        effects: list[Effect] = [Note(message, closes=exposure.over), _marked(message), Tell(message)]
+        effects: list[Effect] = [Note(message, closes=exposure.over), *self._published(message)]
         if exposure.complete and not was_complete:
             effects.append(Mark(message.obsid, Milestone.COMPLETE, text=exposure.summed_up(now)))
         return effects + self._close(exposure) if exposure.over else effects
@@ -241,7 +241,12 @@ class Exposures:
             self._strays[message] = None
             if len(self._strays) > MOST_STRAYS:
                 del self._strays[next(iter(self._strays))]
-        return [_marked(message), Tell(message)]
+        return self._published(message)
+
+    def _published(self, message: Outcome) -> list[Effect]:
+        """Where somebody publishes it, it waits in the ledger for him: no outcome is lost with the process."""
+        outside = [Say(self.settings.outside, message)] if self.settings.outside else []
+        return [_marked(message), *outside, Tell(message)]
 
     def _close(self, exposure: Exposure) -> list[Effect]:
         self.ours.pop(exposure.obsid, None)

@@ -32,6 +32,15 @@ def outbox(component: str) -> str:
     return f"outbox/{component}"
 
 
+OUTSIDE = "outside/"
+"""What no broker carries: it is for the host of the component, which publishes it."""
+
+
+def outside(component: str) -> str:
+    """Where what a component says to the outside lies, until its host has published it."""
+    return f"{OUTSIDE}{component}"
+
+
 class Bus(Protocol):
     """Messages in, messages out, by address. At least once, in the order in which one sender said them."""
 

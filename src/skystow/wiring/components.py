@@ -32,7 +32,7 @@ from skystow.model.reports import Dropped, HandedOff, HandoffFailed, IngestFaile
 from skystow.model.transfer import Destination, RetryPolicy, Route, Step
 from skystow.ports import Clock, Ledger, Passage, Stop, Store
 from skystow.ports.image import Camera
-from skystow.ports.talk import Conversation, Hand
+from skystow.ports.talk import Conversation, Hand, outside
 from skystow.service.halt import Bells
 from skystow.service.hands import Joint, Skill
 from skystow.service.pump import Lane
@@ -170,6 +170,7 @@ class Imaging:
             login=login,
             host=host,
             initial_state=own.initial_state,
+            outside=outside(image.name) if image.sal else "",
         )
         board = Skill(Presences(self.wires.board()))
         skills = dict.fromkeys((acts.PopForwarder, acts.Register, acts.Beat, acts.Look), board)

@@ -20,7 +20,7 @@ from skystow.model.acts import Say
 from skystow.model.messages import Message
 from skystow.model.packing import spoken, written
 from skystow.model.records import DeadLetter, shown
-from skystow.ports.talk import Delivery, outbox
+from skystow.ports.talk import OUTSIDE, Delivery, outbox
 
 _P = parcels.c
 _IDS = among(_P.id, "ids")
@@ -94,8 +94,12 @@ class EmbeddedBus:
 
 def post(connection: sa.Connection, sender: str, says: Sequence[Say], at: int, *, broker: bool = False) -> None:
     """Put messages on the bus in a transaction of somebody else; into the sender's outbox where a broker has them."""
-    tray = outbox(sender) if broker else None
-    _insert(connection, sender, [(say.to, *written(say.message)) for say in says], at, tray)
+    trays: dict[str | None, list[tuple[str, str, str]]] = {}
+    for say in says:
+        tray = outbox(sender) if broker and not say.to.startswith(OUTSIDE) else None
+        trays.setdefault(tray, []).append((say.to, *written(say.message)))
+    for tray, messages in trays.items():
+        _insert(connection, sender, messages, at, tray)
 
 
 def _insert(

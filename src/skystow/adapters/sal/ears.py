@@ -1,0 +1,95 @@
+"""The camera's and the Header Service's events, from SAL to the Archiver's address on the bus.
+
+SAL gives each event once. So it is written down by a thread of its own, in the order in which it was said; while the
+bus, which is the ledger, is away, events wait in memory and are tried again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from skystow.adapters.sal.definitions import Definitions
+from skystow.adapters.sal.node import Node, Sample
+from skystow.adapters.sal.sense import event
+from skystow.errors import BadName, PlaceFault
+from skystow.model.acts import Say
+
+CAMERA, HEADERS = ("startIntegration", "endReadout"), ("largeFileObjectAvailable",)
+
+REST = 0.5
+"""Seconds between two tries while the bus is away."""
+
+MANY = 10_000
+"""Events in memory from which on it is said aloud that they wait."""
+
+LAST = 10.0
+"""Seconds for what was heard last to be written down, when we end."""
+
+
+class Ears:
+    """`first`: imageIndex of the first image of a sequence (None: as the definitions say)."""
+
+    def __init__(
+        self,
+        node: Node,
+        camera: Definitions,
+        headers: Definitions,
+        publish: Callable[[Sequence[Say]], None],
+        address: str,
+        *,
+        first: int | None = None,
+    ) -> None:
+        """Raises `ConfigError` where the definitions lack an event. Listens from `open` on."""
+        self._node, self._publish, self._address = node, publish, address
+        self._topics = [(camera, camera.topic(f"logevent_{each}")) for each in CAMERA]
+        self._topics += [(headers, headers.topic(f"logevent_{each}")) for each in HEADERS]
+        self._first = first
+        self._heard: deque[Say] = deque()
+        self._bell, self._ended = threading.Event(), threading.Event()
+        self._loud = False
+        self._thread = threading.Thread(target=self._write, name="sal events", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+        for definitions, topic in self._topics:
+            self._node.reader(topic, partial(self._hear, definitions))
+
+    def close(self) -> None:
+        """What was heard is written down first, if the bus is there."""
+        self._ended.set()
+        self._bell.set()
+        self._thread.join(timeout=LAST)
+
+    def _hear(self, definitions: Definitions, sample: Sample) -> None:
+        try:
+            message = event(definitions, sample.topic, sample.values, first=self._first)
+        except BadName as fault:
+            self._node.count(sample.topic, fault)
+            return
+        self._heard.append(Say(self._address, message))
+        if len(self._heard) >= MANY and not self._loud:
+            self._loud = True
+            self._node.log(f"{MANY:,} events of camera and header service wait in memory: the ledger does not take them")
+        self._bell.set()
+
+    def _write(self) -> None:
+        while True:
+            self._bell.wait()
+            self._bell.clear()
+            while self._heard:
+                some = list(self._heard)
+                try:
+                    self._publish(some)
+                except PlaceFault:
+                    if self._ended.wait(REST):
+                        self._node.log(f"{len(self._heard)} events are lost: the ledger was away until we ended")
+                        return
+                    continue
+                for _ in some:
+                    self._heard.popleft()
+                self._loud = False
+            if self._ended.is_set():
+                return

@@ -1,0 +1,177 @@
+"""A commandable component on DDS: hears its commands, acknowledges them, publishes its events. See `ports.sal.Front`.
+
+What is said leaves by one thread, so that a state is published before the acknowledgement of the command that led to
+it, however slow a reader is; nobody else waits for that reader.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any
+
+from skystow.adapters.sal.definitions import Definitions
+from skystow.adapters.sal.node import PLACE, Node, Sample, Writer
+from skystow.errors import ConfigError, Unreachable
+from skystow.model.records import shown
+from skystow.ports.sal import Code, Command
+
+HEARTBEAT = "heartbeat"
+
+DISCOVERY, BEATS = 1.0, 3.5
+"""Seconds until whoever is there has been found, and until one that is alive has said so (it does each second)."""
+
+LOOK = 0.05
+
+RESULT = 256
+"""Characters of an acknowledgement's sentence."""
+
+STATES = (
+    "softwareVersions",
+    "settingVersions",
+    "settingsApplied",
+    "appliedSettingsMatchStart",
+    "configurationsAvailable",
+    "configurationApplied",
+    "simulationMode",
+    "authList",
+    "logLevel",
+    "errorCode",
+    "summaryState",
+)
+"""Events that say how we are: whoever comes later must know them too."""
+
+
+class SalFront:
+    """`service`: a durability service keeps what is TRANSIENT, so that we need not say it again."""
+
+    def __init__(self, node: Node, definitions: Definitions, *, service: bool = False) -> None:
+        """Raises `ConfigError` where the definitions lack what no component can do without."""
+        self.name, self._node, self._definitions = definitions.component, node, definitions
+        self._again = node.quality.transient and not service
+        self._heartbeat = definitions.topic(f"logevent_{HEARTBEAT}")
+        self._ack_topic = definitions.topic("ackcmd")
+        self._writers: dict[str, Writer] = {}
+        self._last: dict[str, Mapping[str, object]] = {}
+        self._greeted: dict[str, frozenset[int]] = {}
+        self._twin = ""
+        self._heard_twin = False
+        self._thread = ThreadPoolExecutor(1, "sal write")
+
+    def open(self, hear: Callable[[Command], None]) -> None:
+        self._alone()
+        self._acks = self._node.writer(self._ack_topic)
+        for event in self._definitions.events:
+            self._writers[event] = self._node.writer(self._definitions.topic(f"logevent_{event}"))
+        for name in self._definitions.commands:
+            heard = partial(self._command, name, hear)
+            self._node.reader(self._definitions.topic(f"command_{name}"), heard)
+
+    def check(self) -> None:
+        if self._node.died is not None:
+            raise Unreachable(f"DDS has died: {self._node.died}", place=PLACE) from self._node.died
+        if self._twin:
+            raise ConfigError(self._twin, remedy="one of a name at a time: stop the other one, or name this one otherwise")
+        if self._again:
+            self._greet()
+
+    def has(self, event: str) -> bool:
+        return event in self._definitions.events
+
+    def say(self, event: str, **values: object) -> Future[None]:
+        return self._thread.submit(self._write, event, values)
+
+    def ack(self, command: Command, code: Code, text: str = "", *, seconds: float = 0.0, number: int = 0) -> None:
+        values = {
+            "ack": int(code),
+            "error": number,
+            "result": text if len(text) <= RESULT else f"{text[: RESULT - 1]}…",
+            "identity": command.identity,
+            "origin": command.origin,
+            "cmdtype": self._definitions.command_number(command.name),
+            "timeout": seconds,
+        }
+        self._thread.submit(self._answer, values, command)
+
+    def flush(self, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        wait([self._thread.submit(_nothing)], timeout=seconds)
+        for each in (self._acks, *self._writers.values()):
+            each.flush(max(0.001, due - time.monotonic()))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._node.close()
+
+    # ── saying ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _write(self, event: str, values: Mapping[str, object]) -> None:
+        if event not in self._writers:
+            return  # this version of the interface does not have it
+        if event in STATES:
+            self._last[event] = values
+            self._greeted.setdefault(event, self._writers[event].matched())
+        writer = self._writers[event]
+        writer.write({name: value for name, value in values.items() if writer.topic.has(name)})
+
+    def _answer(self, values: Mapping[str, object], command: Command) -> None:
+        try:
+            self._acks.write(values, seq_num=command.seq_num)
+        except Unreachable as fault:
+            self._node.log(f"{command.name} of {shown(command.identity)} could not be answered: {fault}")
+
+    def _greet(self) -> None:
+        """Nobody keeps what is TRANSIENT: whoever came since is told, and so is everybody else."""
+        for event, values in list(self._last.items()):
+            there = self._writers[event].matched()
+            if there - self._greeted.get(event, frozenset()):
+                self.say(event, **values)
+            self._greeted[event] = there
+
+    # ── hearing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _command(self, name: str, hear: Callable[[Command], None], sample: Sample) -> None:
+        values = sample.values
+        own = {field.name: values[field.name] for field in sample.topic.public}
+        command = Command(
+            name, own, str(values["private_identity"]), int(values["private_origin"]), int(values["private_seqNum"])
+        )
+        hear(command)
+
+    # ── alone under our name ────────────────────────────────────────────────────────────────────────────────────
+
+    def _alone(self) -> None:
+        """A process that was killed is still there for DDS for a while, but silent."""
+        self._node.reader(self._heartbeat, self._beat, foreign=True)
+        self._until(lambda: bool(self._node.writers_of(self._heartbeat)), DISCOVERY)
+        if self._node.writers_of(self._heartbeat):
+            self._until(lambda: self._heard_twin, BEATS)
+        if self._twin:
+            self._node.close()
+            self.check()
+
+    def _beat(self, sample: Sample) -> None:
+        """Somebody else's. Beats are counted from the start on: whoever has the higher number was here first."""
+        self._heard_twin = True
+        who = f"{shown(str(sample.values['private_identity']))}, process {sample.values['private_origin']}"
+        ours, theirs = self._beats, int(sample.values["private_seqNum"])
+        if theirs >= ours:
+            self._twin = f"another {self.name} is alive on DDS ({who})"
+        else:
+            self._node.log(f"another {self.name} has come ({who}); it should end, we were here first")
+
+    @property
+    def _beats(self) -> int:
+        writer = self._writers.get(HEARTBEAT)
+        return writer.written if writer is not None else 0
+
+    def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        due = time.monotonic() + seconds
+        while not done() and time.monotonic() < due:
+            time.sleep(LOOK)
+
+
+def _nothing(*_: Any) -> None:
+    """To be waited for."""

@@ -1,0 +1,249 @@
+"""One place on DDS: a participant, its readers, and the one thread that takes what comes.
+
+What came is given out in the order in which it was said, whichever topic it came by, in that thread: whoever hears must
+be quick. What cannot be read is counted and skipped, and said once a minute for each topic. Writers write in the
+caller's thread, and wait there for readers that do not take what they are sent (`Environment.blocking`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cyclonedds.core import DDSException, GuardCondition, InstanceState, Policy, Qos, ReadCondition, SampleState, ViewState
+from cyclonedds.core import WaitSet
+from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.pub import DataWriter, Publisher
+from cyclonedds.sub import DataReader, Subscriber
+from cyclonedds.topic import Topic as DdsTopic
+from cyclonedds.util import duration
+
+from skystow.adapters.sal import types
+from skystow.adapters.sal.definitions import Topic
+from skystow.adapters.sal.environment import Environment
+from skystow.adapters.sal.peers import Endpoint, Peers
+from skystow.adapters.sal.quality import Category, Quality
+from skystow.adapters.sal.sense import tai_now
+from skystow.errors import ConfigError, Unreachable
+
+PLACE = "sal"
+
+AT_ONCE = 500
+"""Samples of one topic that are taken before the others have their turn."""
+
+LOOK = 0.5
+"""Seconds between two looks at who else is there, where nothing comes."""
+
+QUIET = 60.0
+"""Seconds between two lines about samples of one topic that cannot be read."""
+
+ANY = ViewState.Any | SampleState.Any | InstanceState.Any
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`said`: source time, nanoseconds since 1970."""
+
+    topic: Topic
+    values: Mapping[str, Any]
+    said: int
+
+
+Hear = Callable[[Sample], None]
+
+
+@dataclass(slots=True)
+class _Reader:
+    topic: Topic
+    entity: DataReader[Any]
+    condition: ReadCondition
+    hear: Hear
+
+
+class Writer:
+    """Of one topic. `identity` and the process are said with each sample."""
+
+    def __init__(self, topic: Topic, entity: DataWriter[Any], identity: str, cut: Log, first: int = 1) -> None:
+        self.topic, self.entity, self._identity, self._cut = topic, entity, identity, cut
+        self._type, self._next = types.make(topic), first
+        self._lock = threading.Lock()
+        self.written = 0
+
+    def write(self, values: Mapping[str, object], *, seq_num: int | None = None) -> int:
+        """Returns the sample's private_seqNum. Raises `Unreachable` where a reader that must have it takes nothing, and
+        `ValueError` for a value that the topic cannot hold."""
+        fields, complaints = types.fitted(self.topic, {**types.blank(self.topic), **values})
+        for each in complaints:
+            self._cut(f"{self.topic.component} {self.topic.name}: {each}")
+        with self._lock:
+            number = self._next if seq_num is None else seq_num
+            fields |= {
+                "private_revCode": self.topic.revision,
+                "private_sndStamp": tai_now(),
+                "private_seqNum": number,
+                "private_identity": self._identity[:128],
+                "private_origin": os.getpid(),
+            }
+            try:
+                self.entity.write(self._type(**fields))
+            except DDSException as error:
+                text = f"{self.topic.dds_name} cannot be written: a reader takes nothing ({error.msg or error.code})"
+                raise Unreachable(text, place=PLACE) from error
+            self.written += 1
+            if seq_num is None:
+                self._next = self._next % (2**31 - 1) + 1
+        return number
+
+    def matched(self) -> frozenset[int]:
+        """Who reads it, by handles that are nobody else's."""
+        return frozenset(self.entity.get_matched_subscriptions())
+
+    def flush(self, seconds: float) -> bool:
+        """Whether all that was written is with every reader."""
+        return bool(self.entity.wait_for_acks(duration(milliseconds=int(seconds * 1000))))
+
+
+class Node:
+    """Joins DDS when it is made. Raises `ConfigError` where DDS refuses its configuration."""
+
+    def __init__(self, environment: Environment, quality: Quality, *, identity: str, log: Log) -> None:
+        self.environment, self.quality, self.identity, self.log = environment, quality, identity, log
+        self.bad: Counter[str] = Counter()
+        """Samples that could not be read, by topic."""
+        try:
+            # Where it is configured by the environment, the library reads that itself.
+            self._domain = Domain(environment.domain, environment.configuration) if environment.configuration else None
+            self._participant = DomainParticipant(environment.domain)
+        except DDSException as error:
+            remedy = "look at LSST_DDS_INTERFACE, LSST_DDS_DOMAIN_ID and CYCLONEDDS_URI"
+            raise ConfigError(f"DDS does not start: {error.msg or error}", remedy=remedy) from error
+        self.peers = Peers(self._participant, log)
+        self._topics: dict[str, DdsTopic[Any]] = {}
+        self._ends: dict[tuple[str, bool], Publisher | Subscriber] = {}
+        self._readers: list[_Reader] = []
+        self._noted: dict[str, float] = {}
+        self._guard, self._waitset = GuardCondition(self._participant), WaitSet(self._participant)
+        self._waitset.attach(self._guard)
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self.died: Exception | None = None
+        """Why the thread ended before its time."""
+        self._thread = threading.Thread(target=self._turn, name="sal", daemon=True)
+        self._thread.start()
+
+    def writer(self, topic: Topic, *, first: int = 1) -> Writer:
+        """`first`: its first private_seqNum."""
+        category = Category.of(topic.name)
+        partition = self.environment.partition(topic.component, commands=category is Category.COMMAND)
+        qos = self.quality.offered(category)
+        entity = DataWriter(self._publisher(partition), self._topic(topic), qos=qos)
+        self.peers.ours(Endpoint(topic, qos, partition, writes=True, entity=entity))
+        return Writer(topic, entity, self.identity, self._say_once, first)
+
+    def reader(self, topic: Topic, hear: Hear, *, history: bool = False, foreign: bool = False) -> None:
+        """`hear` is called in our thread for each sample. `history`: also for what was said before; `foreign`: not for
+        what we say ourselves."""
+        category = Category.of(topic.name)
+        partition = self.environment.partition(topic.component, commands=category is Category.COMMAND)
+        qos = self.quality.asked(category, history=history, foreign=foreign)
+        entity = DataReader(self._subscriber(partition), self._topic(topic), qos=qos)
+        condition = ReadCondition(entity, ANY)
+        with self._lock:
+            self._readers.append(_Reader(topic, entity, condition, hear))
+            self._waitset.attach(condition)
+        self.peers.ours(Endpoint(topic, qos, partition, writes=False, entity=entity))
+
+    def writers_of(self, topic: Topic) -> frozenset[int]:
+        """Who writes what we read."""
+        with self._lock:
+            ends = [each.entity for each in self._readers if each.topic == topic]
+        return frozenset(handle for end in ends for handle in end.get_matched_publications())
+
+    def close(self) -> None:
+        """Leave DDS, at once."""
+        self._ended.set()
+        self._guard.set(True)
+        self._thread.join(timeout=5.0)
+        with self._lock:
+            for each in self._readers:
+                self._waitset.detach(each.condition)
+            self._readers.clear()
+
+    # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _turn(self) -> None:
+        try:
+            looked = 0.0
+            while not self._ended.is_set():
+                self._waitset.wait(duration(milliseconds=int(LOOK * 1000)))
+                self._give_out()
+                if time.monotonic() - looked >= LOOK:
+                    looked = time.monotonic()
+                    self.peers.look()
+        except Exception as error:  # noqa: BLE001 - nobody else sees what ends a thread: its owner asks
+            self.died = error
+            self.log(f"the thread of DDS has ended: {type(error).__name__}: {error}")
+
+    def _give_out(self) -> None:
+        with self._lock:
+            readers = list(self._readers)
+        samples = [(sample, each.hear) for each in readers for sample in self._taken(each)]
+        for sample, hear in sorted(samples, key=lambda pair: pair[0].said):
+            hear(sample)
+
+    def _taken(self, reader: _Reader) -> list[Sample]:
+        """One by one: the library throws away all that it took with one that it cannot read."""
+        found: list[Sample] = []
+        for _ in range(AT_ONCE):
+            try:
+                taken = reader.entity.take(N=1)
+                if not taken:
+                    break
+                if taken[0].sample_info.valid_data:
+                    values = types.read(reader.topic, taken[0])
+                    found.append(Sample(reader.topic, values, taken[0].sample_info.source_timestamp))
+            except types.UNREADABLE as error:
+                self.count(reader.topic, error)
+        return found
+
+    def count(self, topic: Topic, error: Exception) -> None:
+        self.bad[topic.dds_name] += 1
+        count = self.bad[topic.dds_name]
+        self._say_once(f"{topic.dds_name}: skipped what cannot be read ({error})", of=topic.dds_name, more=f"; {count} in all")
+
+    def _say_once(self, text: str, *, of: str = "", more: str = "") -> None:
+        now, key = time.monotonic(), of or text
+        if now - self._noted.get(key, -QUIET) >= QUIET:
+            self._noted[key] = now
+            self.log(text + more)
+
+    # ── entities ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _topic(self, topic: Topic) -> DdsTopic[Any]:
+        with self._lock:
+            if topic.dds_name not in self._topics:
+                self._topics[topic.dds_name] = DdsTopic(self._participant, topic.dds_name, types.make(topic))
+            return self._topics[topic.dds_name]
+
+    def _publisher(self, partition: str) -> Publisher:
+        """Partitions are a publisher's, from its first moment."""
+        with self._lock:
+            end = self._ends.setdefault((partition, True), Publisher(self._participant, qos=_in(partition)))
+        assert isinstance(end, Publisher)  # noqa: S101 - by its key
+        return end
+
+    def _subscriber(self, partition: str) -> Subscriber:
+        with self._lock:
+            end = self._ends.setdefault((partition, False), Subscriber(self._participant, qos=_in(partition)))
+        assert isinstance(end, Subscriber)  # noqa: S101 - by its key
+        return end
+
+
+def _in(partition: str) -> Qos:
+    return Qos(Policy.Partition([partition]))

@@ -1,0 +1,74 @@
+"""The door to SAL, for the host of a component that SAL commands. PROTOCOLS of the observatory: ts_salobj 6.9.
+
+Calls do not block, unless they say so, and may be made from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+
+class Code(IntEnum):
+    """Of an acknowledgement. After a final one nothing more is said of a command."""
+
+    ACK = 300
+    IN_PROGRESS = 301
+    STALLED = 302
+    COMPLETE = 303
+    NO_PERMISSION = -300
+    NO_ACK = -301
+    FAILED = -302
+    ABORTED = -303
+    TIMEOUT = -304
+
+    @property
+    def final(self) -> bool:
+        return self not in (Code.ACK, Code.IN_PROGRESS, Code.STALLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One that came. `name`: without `command_`; `values`: its own fields; `identity`, `origin`, `seq_num`: whose it is;
+    `wrong`: why it cannot be obeyed as it is."""
+
+    name: str
+    values: Mapping[str, Any]
+    identity: str
+    origin: int
+    seq_num: int
+    wrong: str = ""
+
+
+class Front(Protocol):
+    """One commandable component, as SAL sees it. What is said leaves in the order in which it was said."""
+
+    name: str
+
+    def open(self, hear: Callable[[Command], None]) -> None:
+        """Blocks until we know that we are alone under our name. `hear` is called in a thread of the front's.
+        Raises `ConfigError` where another one is alive."""
+
+    def check(self) -> None:
+        """Whether all is well since; to be asked every second. Raises `ConfigError` where another one of our name, which
+        was here before us, is alive, and `Unreachable` where the front has died."""
+
+    def has(self, event: str) -> bool:
+        """Whether the site's definitions have it."""
+        ...
+
+    def say(self, event: str, **values: object) -> Future[None]:
+        """Publish an event. The future raises `Unreachable` where a reader that must have it takes nothing."""
+        ...
+
+    def ack(self, command: Command, code: Code, text: str = "", *, seconds: float = 0.0, number: int = 0) -> None:
+        """`seconds`: with IN_PROGRESS, how long it may take from now; `number`: of an error."""
+
+    def flush(self, seconds: float) -> None:
+        """Blocks until what was said has left, at most so long."""
+
+    def close(self) -> None:
+        """Blocks; leaves SAL."""
