@@ -28,6 +28,9 @@ class Tap:
         self.listeners: list[Callable[[int, str], None]] = []
         self._render, self._drop = structlog.processors.LogfmtRenderer(key_order=["event"]), structlog.DropEvent
 
+    def set_level(self, level: int) -> None:
+        self.level = level
+
     def __call__(self, logger: Any, method: str, event: Any) -> Any:
         level = logging.getLevelNamesMapping()[method.upper()]
         if level < self.level:

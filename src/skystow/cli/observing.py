@@ -118,12 +118,10 @@ def sal_command(
     from skystow.cli.exits import conduct
     from skystow.cli.options import duration
     from skystow.cli.sal import command
+    from skystow.wiring.sal import Speech
 
-    seconds = duration("--timeout", timeout)
-    conduct(
-        lambda _: command(name, verb, values or [], site=site, definitions=definitions, seconds=seconds, json=json),
-        json=json,
-    )
+    seconds, speech = duration("--timeout", timeout), Speech(site, definitions)
+    conduct(lambda _: command(name, verb, values or [], speech, seconds=seconds, json=json), json=json)
 
 
 @sal_app.command("watch")
@@ -140,9 +138,11 @@ def sal_watch(
     """What a SAL component says, its present state first, until Ctrl-C."""
     from skystow.cli.exits import conduct
     from skystow.cli.sal import watch
+    from skystow.wiring.sal import Speech
 
+    speech = Speech(site, definitions)
     conduct(
-        lambda halt: watch(halt, name, events or [], site=site, definitions=definitions, count=count, json=json),
+        lambda halt: watch(halt, name, events or [], speech, count=count, json=json),
         json=json,
         graceful=True,
         serves=True,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from skystow.hosts.csc import Csc
+from skystow.hosts.voice import Voice
 from skystow.model.acts import Effect, Say
 from skystow.service.component import Component
 from skystow.service.outside import Outside
@@ -18,10 +19,11 @@ ARCHIVER = "archiver"
 
 
 class Tap(Protocol):
-    """Our log: everybody in `listeners` is given the level and text of each line from `level` on."""
+    """Our log: everybody in `listeners` is given the level and text of each line from the level on."""
 
-    level: int
     listeners: list[Callable[[int, str], None]]
+
+    def set_level(self, level: int) -> None: ...
 
 
 @contextmanager
@@ -44,23 +46,17 @@ def presented(house: House, components: Mapping[str, Component], tap: Tap) -> It
 
     log = talk.log
     with dressed(image, image.sal, publish, note) as dress:
-        csc = Csc(
-            dress.front,
-            talk,
-            Outside(image.name, imaging.ledger.bus, dress.say),
-            greeting=dress.greeting,
-            authority=dress.authority,
-            authorised=dress.authorised,
-            set_level=lambda level: setattr(tap, "level", level),
-        )
+        voice = Voice(dress.front, dress.greeting, dress.authority)
+        outcomes = Outside(image.name, imaging.ledger.bus, dress.say)
+        csc = Csc(dress.front, talk, voice, outcomes, authorised=dress.authorised, set_level=tap.set_level)
         csc.open()
         talk.log = _both(log, csc.heard)
-        tap.listeners.append(csc.line)
+        tap.listeners.append(voice.line)
         component.extras = (*component.extras, csc.run)
         try:
             yield
         finally:
-            tap.listeners.remove(csc.line)
+            tap.listeners.remove(voice.line)
             talk.log = log
             dress.front.close()
 

@@ -5,7 +5,7 @@ Calls do not block, unless they say so, and may be made from any thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import IntEnum
@@ -32,8 +32,8 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One that came. `name`: without `command_`; `values`: its own fields; `identity`, `origin`, `seq_num`: whose it is;
-    `wrong`: why it cannot be obeyed as it is."""
+    """One that came. `name`: without `command_`; `values`: its own fields; `identity`, `origin`, `seq_num`: whose it
+    is; `wrong`: why it cannot be obeyed as it is."""
 
     name: str
     values: Mapping[str, Any]
@@ -53,8 +53,8 @@ class Front(Protocol):
         Raises `ConfigError` where another one is alive."""
 
     def check(self) -> None:
-        """Whether all is well since; to be asked every second. Raises `ConfigError` where another one of our name, which
-        was here before us, is alive, and `Unreachable` where the front has died."""
+        """Whether all is well since; to be asked every second. Raises `ConfigError` where another one of our name is
+        alive, which was here before us, and `Unreachable` where the front has died."""
 
     def has(self, event: str) -> bool:
         """Whether the site's definitions have it."""
@@ -72,3 +72,43 @@ class Front(Protocol):
 
     def close(self) -> None:
         """Blocks; leaves SAL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """`seconds`: from now, within which the next one comes at the latest; `number`: of an error."""
+
+    code: Code
+    text: str
+    seconds: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One that was heard. `name`: without `logevent_`; `values`: its own fields; `said`: nanoseconds since 1970."""
+
+    name: str
+    values: Mapping[str, Any]
+    said: int
+
+
+class Remote(Protocol):
+    """The other side of a component: who commands it, and hears what it says."""
+
+    commands: Sequence[str]
+    events: Sequence[str]
+
+    def given(self, command: str, texts: Sequence[str]) -> Mapping[str, object]:
+        """`level=10` …, as the command has its fields. Raises `ConfigError` for what is none."""
+        ...
+
+    def command(self, name: str, values: Mapping[str, object], *, seconds: float) -> Iterator[Acknowledgement]:
+        """Each acknowledgement as it comes, the final one last; one of our own (NO_ACK, TIMEOUT) where none came within
+        `seconds`, or within what the component asked for. Raises `ConfigError` for a command that there is not, and
+        `Unreachable` where nobody of that name is there."""
+        ...
+
+    def listen(self, events: Sequence[str], hear: Callable[[Event], None]) -> None:
+        """From now on, what was said before first; `hear` is called in another thread. Raises `ConfigError` for an
+        event that there is not."""

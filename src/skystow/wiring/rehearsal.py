@@ -8,8 +8,9 @@ Started again with the same log, it takes the exposures that are left, and once 
 has its pixels yet. Goes on archiving when all is taken, until SIGTERM; exit 0 then.
 
 With `--alone` camera and header service are all that runs: components have processes of their own (`skystow run SITE
---component …`), with the same site file. Events go to the Archiver by the site's ledger, which is waited for where it
-is away; pixels each forwarder makes by itself, as they follow from an exposure's name.
+--component …`), with the same site file. Events go to the Archiver by SAL, where the site speaks it, else by the site's
+ledger, which is waited for where it is away; pixels each forwarder makes by itself, as they follow from an exposure's
+name.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from skystow.model.messages import LargeFileObjectAvailable, StartIntegration
 from skystow.service.halt import Halt
 from skystow.service.host import run_together
 from skystow.simulate.comcam import LOOPBACK, ComCam, HeaderService, Observe, Programme
-from skystow.wiring import build, ledgers
+from skystow.wiring import build, ledgers, sal
 from skystow.wiring.image import audiences, component_names, control_directory, make_camera
 
 if TYPE_CHECKING:
@@ -167,9 +168,13 @@ def rehearse(path: str, config: Site, programme: Programme, diary: Diary, halt: 
 
 
 def observe(config: Site, programme: Programme, diary: Diary, halt: Halt, *, host: str = LOOPBACK) -> None:
-    """The instrument alone, until `halt`; the ledger says when the Archiver is ENABLED. Raises `ConfigError` and other
-    `OperatorFault`s."""
+    """The instrument alone, until `halt`; SAL or the ledger says when the Archiver is ENABLED. Raises `ConfigError` and
+    other `OperatorFault`s."""
     image, camera = _image(config)
+    if image.sal is not None:
+        with sal.instrument(image, _note) as voice:
+            Camera(camera, programme, diary, voice.publish, host=host).observe(lambda: voice.enabled, halt)
+        return
     with _ledger(config, halt) as ledger:
 
         def publish(says: Sequence[Say]) -> None:
@@ -188,6 +193,10 @@ def _ledger(config: Site, halt: Halt) -> Iterator[SqlLedger]:
     where, clock, policy, others = ledgers.site_ledger(config), SystemClock(), config.retry.policy(), audiences(config)
     with ExitStack() as stack:
         yield _patiently(lambda: stack.enter_context(ledgers.open_at(where, clock, policy, others)), halt)
+
+
+def _note(text: str) -> None:
+    print(f"SAL: {text}", file=sys.stderr, flush=True)
 
 
 def _patiently(call: Callable[[], Result], halt: Halt) -> Result:

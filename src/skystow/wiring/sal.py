@@ -1,4 +1,4 @@
-"""The composition of what speaks SAL: the Archiver's front and its ears, and the other side, for people and rehearsals."""
+"""The composition of what speaks SAL: the Archiver's front and ears; the other side, for people and rehearsals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,15 +18,15 @@ from skystow.config.wire import Sal
 from skystow.errors import ConfigError
 from skystow.model.acts import Say
 from skystow.model.authority import Authority
-from skystow.model.messages import Message
-from skystow.ports.sal import Front
+from skystow.model.messages import ImageInOODS, ImageRetrieval, Message
+from skystow.ports.sal import Front, Remote
 from skystow.wiring.wires import needed
 
 if TYPE_CHECKING:
     from skystow.adapters.sal.definitions import Definitions
     from skystow.adapters.sal.environment import Environment
+    from skystow.adapters.sal.instrument import Instrument
     from skystow.adapters.sal.node import Node
-    from skystow.adapters.sal.remote import Remote
 
 EVENTS = "archiver/events"
 
@@ -51,19 +51,20 @@ def dressed(image: Image, config: Sal, publish: Callable[[Sequence[Say]], None],
     environment, node = _joined(config, identity=image.name, log=log)
     from skystow.adapters.sal.ears import Ears
     from skystow.adapters.sal.front import SalFront
-    from skystow.adapters.sal.sense import outcome
+    from skystow.adapters.sal.sense import told
 
     try:
         own = _definitions(image.name, config)
         front = SalFront(node, own, service=config.durability_service)
-        camera = _definitions(config.camera or f"{image.short_name}Camera", config)
-        headers = _definitions(config.header_service or f"{image.short_name}HeaderService", config)
+        camera, headers = (_definitions(each, config) for each in _sources(image, config))
         ears = Ears(node, camera, headers, publish, EVENTS, first=config.image_index)
         for note in environment.notes:
             log(note)
 
         def say(message: Message) -> Future[None]:
-            event, values = outcome(message, camera=image.camera, archiver=image.name)
+            if not isinstance(message, ImageRetrieval | ImageInOODS):
+                raise TypeError(f"{type(message).__name__} is no outcome")  # nobody says anything else to the outside
+            event, values = told(message, camera=image.camera, archiver=image.name)
             return front.say(event, **values)
 
         ears.open()
@@ -76,21 +77,60 @@ def dressed(image: Image, config: Sal, publish: Callable[[Sequence[Say]], None],
         node.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How somebody at a terminal speaks SAL: as the site file `site` says, with the topic definitions in the directory
+    `definitions` (before what the site says of them)."""
+
+    site: str | None = None
+    definitions: str | None = None
+
+    def config(self) -> Sal:
+        """Raises `ConfigError`."""
+        image = load(self.site).image if self.site is not None else None
+        said = image.sal if image is not None else None
+        if self.site is not None and said is None:
+            raise ConfigError("this site does not speak SAL", remedy="image.sal in a site file says how")
+        config = said or Sal(kind="dds")
+        if self.definitions is None:
+            return config
+        return config.model_copy(update={"definitions": os.path.abspath(self.definitions)})
+
+
 @contextmanager
-def remote(name: str, site: str | None, definitions: str | None, log: Log) -> Iterator[tuple[Remote, Node, Definitions]]:
-    """The other side of the component `name`. `site`: a site file that says how SAL is spoken; `definitions`: a
-    directory, before what the site says. Raises `ConfigError`."""
-    config = _said(site) if site is not None else Sal(kind="dds")
-    if definitions is not None:
-        config = config.model_copy(update={"definitions": os.path.abspath(definitions)})
+def remote(name: str, speech: Speech, log: Log) -> Iterator[Remote]:
+    """The other side of the component `name`. Raises `ConfigError`."""
+    config = speech.config()
     _, node = _joined(config, identity=_person(), log=log)
-    from skystow.adapters.sal.remote import Remote
+    from skystow.adapters.sal.remote import SalRemote
 
     try:
-        found = _definitions(name, config)
-        yield Remote(node, found), node, found
+        yield SalRemote(node, _definitions(name, config))
     finally:
         node.close()
+
+
+@contextmanager
+def instrument(image: Image, log: Log) -> Iterator[Instrument]:
+    """A camera and a Header Service that speak SAL as the site's Archiver hears it. Raises `ConfigError`."""
+    if (config := image.sal) is None:
+        raise ConfigError("this site does not speak SAL", remedy="image.sal in a site file says how")
+    camera, headers = _sources(image, config)
+    with ExitStack() as stack:
+        ends = []
+        for name in (camera, headers):
+            _, node = _joined(config, identity=name, log=log)
+            stack.callback(node.close)
+            ends.append((node, _definitions(name, config)))
+        from skystow.adapters.sal.instrument import Instrument
+
+        yield Instrument(ends[0], ends[1], _definitions(image.name, config), first=config.image_index)
+
+
+def _sources(image: Image, config: Sal) -> tuple[str, str]:
+    """The SAL names of camera and Header Service."""
+    short = image.short_name
+    return config.camera or f"{short}Camera", config.header_service or f"{short}HeaderService"
 
 
 def _joined(config: Sal, *, identity: str, log: Log) -> tuple[Environment, Node]:
@@ -108,13 +148,6 @@ def _definitions(component: str, config: Sal) -> Definitions:
     from skystow.adapters.sal.definitions import load as read
 
     return read(component, config.definitions)
-
-
-def _said(site: str) -> Sal:
-    image = load(site).image
-    if image is None or image.sal is None:
-        raise ConfigError("this site does not speak SAL", remedy="image.sal in a site file says how")
-    return image.sal
 
 
 def _person() -> str:

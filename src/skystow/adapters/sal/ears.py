@@ -13,11 +13,12 @@ from functools import partial
 
 from skystow.adapters.sal.definitions import Definitions
 from skystow.adapters.sal.node import Node, Sample
-from skystow.adapters.sal.sense import event
+from skystow.adapters.sal.sense import END, HEADER, START, first_index, heard
+from skystow.adapters.sal.types import Unfit
 from skystow.errors import BadName, PlaceFault
 from skystow.model.acts import Say
 
-CAMERA, HEADERS = ("startIntegration", "endReadout"), ("largeFileObjectAvailable",)
+CAMERA, HEADERS = (START, END), (HEADER,)
 
 REST = 0.5
 """Seconds between two tries while the bus is away."""
@@ -44,9 +45,9 @@ class Ears:
     ) -> None:
         """Raises `ConfigError` where the definitions lack an event. Listens from `open` on."""
         self._node, self._publish, self._address = node, publish, address
-        self._topics = [(camera, camera.topic(f"logevent_{each}")) for each in CAMERA]
-        self._topics += [(headers, headers.topic(f"logevent_{each}")) for each in HEADERS]
-        self._first = first
+        self._topics = {each: camera.topic(f"logevent_{each}") for each in CAMERA}
+        self._topics |= {each: headers.topic(f"logevent_{each}") for each in HEADERS}
+        self._first = first_index(camera, first)
         self._heard: deque[Say] = deque()
         self._bell, self._ended = threading.Event(), threading.Event()
         self._loud = False
@@ -54,8 +55,8 @@ class Ears:
 
     def open(self) -> None:
         self._thread.start()
-        for definitions, topic in self._topics:
-            self._node.reader(topic, partial(self._hear, definitions))
+        for event, topic in self._topics.items():
+            self._node.reader(topic, partial(self._hear, event))
 
     def close(self) -> None:
         """What was heard is written down first, if the bus is there."""
@@ -63,16 +64,16 @@ class Ears:
         self._bell.set()
         self._thread.join(timeout=LAST)
 
-    def _hear(self, definitions: Definitions, sample: Sample) -> None:
+    def _hear(self, event: str, sample: Sample) -> None:
         try:
-            message = event(definitions, sample.topic, sample.values, first=self._first)
-        except BadName as fault:
+            message = heard(event, sample.values, first=self._first)
+        except (BadName, Unfit) as fault:
             self._node.count(sample.topic, fault)
             return
         self._heard.append(Say(self._address, message))
         if len(self._heard) >= MANY and not self._loud:
             self._loud = True
-            self._node.log(f"{MANY:,} events of camera and header service wait in memory: the ledger does not take them")
+            self._node.log(f"{MANY:,} events wait in memory: the ledger does not take them")
         self._bell.set()
 
     def _write(self) -> None:

@@ -32,7 +32,9 @@ BLOCKING = 0.1
 
 LOOPBACK = """\
 <CycloneDDS><Domain id="any">
-  <General><Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces><AllowMulticast>false</AllowMulticast></General>
+  <General>
+    <Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces><AllowMulticast>false</AllowMulticast>
+  </General>
   <Discovery>
     <ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>100</MaxAutoParticipantIndex>
     <Peers><Peer address="127.0.0.1"/></Peers>
@@ -73,7 +75,11 @@ class Environment:
             _flag(environment, AUTHLIST),
             _number(environment, RESPONSIVENESS, BLOCKING, lowest=0.001),
             _configuration(environment),
-            tuple(f"{each} is set, and only OpenSplice can read what it names" for each in FOREIGN if environment.get(each)),
+            tuple(
+                f"{each} is set, and only OpenSplice can read what it names"
+                for each in FOREIGN
+                if environment.get(each)
+            ),
         )
 
     def partition(self, component: str, *, commands: bool) -> str:
@@ -89,7 +95,9 @@ def _configuration(environment: Mapping[str, str]) -> str | None:
         return LOOPBACK
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", which):
         raise ConfigError(f"{INTERFACE} is ‘{shown(which)}’", remedy="name an interface, such as eth0, or its address")
-    return NETWORK.format(how="address" if re.fullmatch(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.]*", which) else "name", which=which)
+    return NETWORK.format(
+        how="address" if re.fullmatch(r"[0-9.]+|[0-9a-fA-F]*:[0-9a-fA-F:.]*", which) else "name", which=which
+    )
 
 
 def _domain(environment: Mapping[str, str]) -> int:

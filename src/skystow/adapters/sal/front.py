@@ -66,14 +66,16 @@ class SalFront:
         for event in self._definitions.events:
             self._writers[event] = self._node.writer(self._definitions.topic(f"logevent_{event}"))
         for name in self._definitions.commands:
-            heard = partial(self._command, name, hear)
-            self._node.reader(self._definitions.topic(f"command_{name}"), heard)
+            topic = self._definitions.topic(f"command_{name}")
+            self._node.reader(topic, partial(self._command, name, hear), unfit=partial(self._unfit, name, hear))
 
     def check(self) -> None:
         if self._node.died is not None:
             raise Unreachable(f"DDS has died: {self._node.died}", place=PLACE) from self._node.died
         if self._twin:
-            raise ConfigError(self._twin, remedy="one of a name at a time: stop the other one, or name this one otherwise")
+            raise ConfigError(
+                self._twin, remedy="one of a name at a time: stop the other one, or name this one otherwise"
+            )
         if self._again:
             self._greet()
 
@@ -113,8 +115,7 @@ class SalFront:
         if event in STATES:
             self._last[event] = values
             self._greeted.setdefault(event, self._writers[event].matched())
-        writer = self._writers[event]
-        writer.write({name: value for name, value in values.items() if writer.topic.has(name)})
+        self._writers[event].write(values)
 
     def _answer(self, values: Mapping[str, object], command: Command) -> None:
         try:
@@ -139,6 +140,12 @@ class SalFront:
             name, own, str(values["private_identity"]), int(values["private_origin"]), int(values["private_seqNum"])
         )
         hear(command)
+
+    def _unfit(self, name: str, hear: Callable[[Command], None], received: Any, wrong: str) -> None:
+        """Whoever sent it is told why it is not obeyed, if it says who that is."""
+        number, identity = getattr(received, "private_seqNum", None), getattr(received, "private_identity", None)
+        if isinstance(number, int) and isinstance(identity, str):
+            hear(Command(name, {}, identity[:128], int(received.private_origin), number, wrong))
 
     # ── alone under our name ────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,10 +13,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from cyclonedds.core import DDSException, GuardCondition, InstanceState, Policy, Qos, ReadCondition, SampleState, ViewState
-from cyclonedds.core import WaitSet
+from cyclonedds.core import (
+    DDSException,
+    GuardCondition,
+    InstanceState,
+    Policy,
+    Qos,
+    ReadCondition,
+    SampleState,
+    ViewState,
+    WaitSet,
+)
 from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.pub import DataWriter, Publisher
 from cyclonedds.sub import DataReader, Subscriber
@@ -28,7 +39,7 @@ from skystow.adapters.sal.definitions import Topic
 from skystow.adapters.sal.environment import Environment
 from skystow.adapters.sal.peers import Endpoint, Peers
 from skystow.adapters.sal.quality import Category, Quality
-from skystow.adapters.sal.sense import tai_now
+from skystow.adapters.sal.tai import tai
 from skystow.errors import ConfigError, Unreachable
 
 PLACE = "sal"
@@ -57,6 +68,8 @@ class Sample:
 
 
 Hear = Callable[[Sample], None]
+Unfit = Callable[[Any, str], None]
+"""Given a sample as the library has it, and what is wrong with it."""
 
 
 @dataclass(slots=True)
@@ -65,6 +78,7 @@ class _Reader:
     entity: DataReader[Any]
     condition: ReadCondition
     hear: Hear
+    unfit: Unfit | None
 
 
 class Writer:
@@ -72,27 +86,28 @@ class Writer:
 
     def __init__(self, topic: Topic, entity: DataWriter[Any], identity: str, cut: Log, first: int = 1) -> None:
         self.topic, self.entity, self._identity, self._cut = topic, entity, identity, cut
-        self._type, self._next = types.make(topic), first
+        self._next = first
         self._lock = threading.Lock()
         self.written = 0
 
     def write(self, values: Mapping[str, object], *, seq_num: int | None = None) -> int:
-        """Returns the sample's private_seqNum. Raises `Unreachable` where a reader that must have it takes nothing, and
-        `ValueError` for a value that the topic cannot hold."""
-        fields, complaints = types.fitted(self.topic, {**types.blank(self.topic), **values})
-        for each in complaints:
-            self._cut(f"{self.topic.component} {self.topic.name}: {each}")
+        """Returns the sample's private_seqNum. A field that this version of the topic lacks is left out.
+        Raises `Unreachable` where a reader that must have it takes nothing, and `ValueError` for a value that the
+        topic cannot hold."""
         with self._lock:
             number = self._next if seq_num is None else seq_num
-            fields |= {
-                "private_revCode": self.topic.revision,
-                "private_sndStamp": tai_now(),
+            private = {
+                "private_sndStamp": tai(datetime.now(UTC)),
                 "private_seqNum": number,
-                "private_identity": self._identity[:128],
+                "private_identity": self._identity,
                 "private_origin": os.getpid(),
             }
+            known = {name: value for name, value in values.items() if self.topic.has(name)}
+            fields, remarks = types.fitted(self.topic, {**known, **private})
+            for each in remarks:
+                self._cut(f"{self.topic.component} {self.topic.name}: {each}")
             try:
-                self.entity.write(self._type(**fields))
+                self.entity.write(types.sample(self.topic, fields))
             except DDSException as error:
                 text = f"{self.topic.dds_name} cannot be written: a reader takes nothing ({error.msg or error.code})"
                 raise Unreachable(text, place=PLACE) from error
@@ -118,14 +133,13 @@ class Node:
         self.bad: Counter[str] = Counter()
         """Samples that could not be read, by topic."""
         try:
-            # Where it is configured by the environment, the library reads that itself.
-            self._domain = Domain(environment.domain, environment.configuration) if environment.configuration else None
+            _configured(environment.domain, environment.configuration)
             self._participant = DomainParticipant(environment.domain)
         except DDSException as error:
             remedy = "look at LSST_DDS_INTERFACE, LSST_DDS_DOMAIN_ID and CYCLONEDDS_URI"
             raise ConfigError(f"DDS does not start: {error.msg or error}", remedy=remedy) from error
         self.peers = Peers(self._participant, log)
-        self._topics: dict[str, DdsTopic[Any]] = {}
+        self._topics: dict[tuple[str, bool], DdsTopic[Any]] = {}
         self._ends: dict[tuple[str, bool], Publisher | Subscriber] = {}
         self._readers: list[_Reader] = []
         self._noted: dict[str, float] = {}
@@ -146,16 +160,18 @@ class Node:
         self.peers.ours(Endpoint(topic, qos, partition, writes=True, entity=entity))
         return Writer(topic, entity, self.identity, self._say_once, first)
 
-    def reader(self, topic: Topic, hear: Hear, *, history: bool = False, foreign: bool = False) -> None:
-        """`hear` is called in our thread for each sample. `history`: also for what was said before; `foreign`: not for
-        what we say ourselves."""
+    def reader(
+        self, topic: Topic, hear: Hear, *, unfit: Unfit | None = None, history: bool = False, foreign: bool = False
+    ) -> None:
+        """`hear` is called in our thread for each sample, `unfit` for each that cannot be used. `history`: also for
+        what was said before; `foreign`: not for what we say ourselves."""
         category = Category.of(topic.name)
         partition = self.environment.partition(topic.component, commands=category is Category.COMMAND)
         qos = self.quality.asked(category, history=history, foreign=foreign)
-        entity = DataReader(self._subscriber(partition), self._topic(topic), qos=qos)
+        entity = DataReader(self._subscriber(partition), self._topic(topic, bounds=False), qos=qos)
         condition = ReadCondition(entity, ANY)
         with self._lock:
-            self._readers.append(_Reader(topic, entity, condition, hear))
+            self._readers.append(_Reader(topic, entity, condition, hear, unfit))
             self._waitset.attach(condition)
         self.peers.ours(Endpoint(topic, qos, partition, writes=False, entity=entity))
 
@@ -198,24 +214,27 @@ class Node:
             hear(sample)
 
     def _taken(self, reader: _Reader) -> list[Sample]:
-        """One by one: the library throws away all that it took with one that it cannot read."""
         found: list[Sample] = []
-        for _ in range(AT_ONCE):
+        for taken in reader.entity.take(N=AT_ONCE):
+            if not taken.sample_info.valid_data:
+                continue  # a writer has gone
             try:
-                taken = reader.entity.take(N=1)
-                if not taken:
-                    break
-                if taken[0].sample_info.valid_data:
-                    values = types.read(reader.topic, taken[0])
-                    found.append(Sample(reader.topic, values, taken[0].sample_info.source_timestamp))
-            except types.UNREADABLE as error:
-                self.count(reader.topic, error)
+                values = types.read(reader.topic, taken)
+            except types.Unfit as fault:
+                self.count(reader.topic, fault)
+                if reader.unfit is not None:
+                    reader.unfit(taken, str(fault))
+                continue
+            found.append(Sample(reader.topic, values, taken.sample_info.source_timestamp))
         return found
 
     def count(self, topic: Topic, error: Exception) -> None:
+        """One more sample that could not be used."""
         self.bad[topic.dds_name] += 1
         count = self.bad[topic.dds_name]
-        self._say_once(f"{topic.dds_name}: skipped what cannot be read ({error})", of=topic.dds_name, more=f"; {count} in all")
+        self._say_once(
+            f"{topic.dds_name}: skipped what cannot be read ({error})", of=topic.dds_name, more=f"; {count} in all"
+        )
 
     def _say_once(self, text: str, *, of: str = "", more: str = "") -> None:
         now, key = time.monotonic(), of or text
@@ -225,11 +244,13 @@ class Node:
 
     # ── entities ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _topic(self, topic: Topic) -> DdsTopic[Any]:
+    def _topic(self, topic: Topic, *, bounds: bool = True) -> DdsTopic[Any]:
         with self._lock:
-            if topic.dds_name not in self._topics:
-                self._topics[topic.dds_name] = DdsTopic(self._participant, topic.dds_name, types.make(topic))
-            return self._topics[topic.dds_name]
+            key = topic.dds_name, bounds
+            if key not in self._topics:
+                made = types.make(topic) if bounds else types.make(topic, bounds=False)
+                self._topics[key] = DdsTopic(self._participant, topic.dds_name, made)
+            return self._topics[key]
 
     def _publisher(self, partition: str) -> Publisher:
         """Partitions are a publisher's, from its first moment."""
@@ -243,6 +264,12 @@ class Node:
             end = self._ends.setdefault((partition, False), Subscriber(self._participant, qos=_in(partition)))
         assert isinstance(end, Subscriber)  # noqa: S101 - by its key
         return end
+
+
+@cache
+def _configured(domain: int, configuration: str | None) -> Domain | None:
+    """A domain is configured once in a process, and kept as long. None: the library reads the environment itself."""
+    return Domain(domain, configuration) if configuration is not None else None
 
 
 def _in(partition: str) -> Qos:

@@ -43,7 +43,8 @@ class Endpoint:
 
     def meets(self, handle: int) -> bool:
         matched = self.entity.get_matched_subscriptions() if self.writes else self.entity.get_matched_publications()
-        return handle in matched
+        # The library gives the same handle with a sign here, and without one there.
+        return any(each % 2**64 == handle % 2**64 for each in matched)
 
 
 @dataclass(frozen=True, slots=True)

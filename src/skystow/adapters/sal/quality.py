@@ -1,6 +1,6 @@
 """Quality of service, by what a topic is: what we offer, what we ask, and what keeps two ends from matching.
 
-The table is the observatory's (public copy of QoS.xml, profiles of ackcmd, command, event, telemetry), with our changes:
+The table is the observatory's (public copy of QoS.xml, profiles of ackcmd, command and event), with our changes:
 writers keep all that is not delivered yet and are ordered by source; events are TRANSIENT_LOCAL, unless the site says
 TRANSIENT; nothing of commands is kept, so that no old command is obeyed by a component that starts.
 """
@@ -37,7 +37,8 @@ class Category(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """`transient`: events offer TRANSIENT; `shared`: ackcmd's ownership is SHARED, not EXCLUSIVE; `blocking` seconds."""
+    """`transient`: events offer TRANSIENT; `shared`: ackcmd's ownership is SHARED, not EXCLUSIVE; `blocking`: seconds
+    for which a writer waits."""
 
     transient: bool = False
     shared: bool = False
@@ -101,13 +102,15 @@ def differences(offered: Qos, asked: Qos) -> Iterator[str]:
 
 
 def partitions(qos: Qos) -> tuple[str, ...]:
-    policy: Any = qos[Policy.Partition] if Policy.Partition in qos else None
+    policy = _policy(qos, "Partition")
     return tuple(policy.partitions) if policy is not None else ("",)
 
 
 def _policy(qos: Qos, what: str) -> Any:
     scope = getattr(Policy, what)
-    return qos[scope] if scope in qos else None
+    if scope in qos:
+        return qos[scope]
+    return None
 
 
 _USUAL = {

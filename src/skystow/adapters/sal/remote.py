@@ -1,4 +1,4 @@
-"""The other side: who commands a SAL component and hears its events, for people at a terminal and for rehearsals."""
+"""The other side: who commands a SAL component and hears its events. See `ports.sal.Remote`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import queue
 import random
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from skystow.adapters.sal.definitions import Definitions
+from skystow.adapters.sal.definitions import Definitions, Field
 from skystow.adapters.sal.node import PLACE, Node, Sample, Writer
 from skystow.errors import ConfigError, Refused, Unreachable
-from skystow.ports.sal import Code
+from skystow.model.records import shown
+from skystow.ports.sal import Acknowledgement, Code, Event
 
 THERE = 5.0
 """Seconds that a component has to be found."""
@@ -20,31 +20,35 @@ THERE = 5.0
 LOOK = 0.02
 NUMBERS = 2**31 - 1
 
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """`seconds`: from now, within which the next one comes at the latest; `number`: of an error."""
-
-    code: Code
-    text: str
-    seconds: float
-    number: int
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
-class Remote:
-    """Of one component."""
-
+class SalRemote:
     def __init__(self, node: Node, definitions: Definitions) -> None:
+        """Raises `ConfigError` where the definitions have no acknowledgements."""
         self._node, self._definitions = node, definitions
+        self.commands: Sequence[str] = definitions.commands
+        self.events: Sequence[str] = definitions.events
         self._acks: queue.SimpleQueue[Sample] = queue.SimpleQueue()
-        self._commands: dict[str, Writer] = {}
+        self._writers: dict[str, Writer] = {}
         node.reader(definitions.topic("ackcmd"), self._acks.put)
 
+    # ── commanding ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def given(self, command: str, texts: Sequence[str]) -> Mapping[str, object]:
+        topic = self._definitions.topic(f"command_{self._known(command)}")
+        fields = {field.name: field for field in topic.public}
+        found: dict[str, object] = {}
+        for each in texts:
+            name, equals, text = each.partition("=")
+            if not equals or name not in fields:
+                known = ", ".join(fields) or "none"
+                raise ConfigError(f"‘{shown(each)}’ is no FIELD=VALUE of {command}", remedy=f"its fields: {known}")
+            found[name] = _value(fields[name], text)
+        return found
+
     def command(self, name: str, values: Mapping[str, object], *, seconds: float) -> Iterator[Acknowledgement]:
-        """Each acknowledgement as it comes, the final one last; one of our own (NO_ACK, TIMEOUT) where none came within
-        `seconds`, or within what the component asked for. Raises `ConfigError` for a command that there is not, or a
-        field that it has not, and `Unreachable` where nobody of that name is there."""
-        writer = self._writer(name, values)
+        writer = self._writer(self._known(name))
         self._found(writer)
         number = writer.write(values)
         due, answered = time.monotonic() + seconds, False
@@ -52,7 +56,8 @@ class Remote:
             try:
                 sample = self._acks.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
-                yield Acknowledgement(Code.TIMEOUT if answered else Code.NO_ACK, f"no answer within {seconds:g} s", 0.0, 0)
+                code = Code.TIMEOUT if answered else Code.NO_ACK
+                yield Acknowledgement(code, f"no answer within {seconds:g} s", 0.0, 0)
                 return
             if (found := self._ours(sample, number)) is None:
                 continue
@@ -63,20 +68,19 @@ class Remote:
             if found.code.final:
                 return
 
-    def _writer(self, name: str, values: Mapping[str, object]) -> Writer:
-        known = self._definitions.commands
-        if name not in known:
-            raise ConfigError(f"{self._definitions.component} has no command ‘{name}’", remedy=f"it has {', '.join(known)}")
-        topic = self._definitions.topic(f"command_{name}")
-        fields = {field.name for field in topic.public}
-        if unknown := sorted(set(values) - fields):
-            raise ConfigError(f"{name} has no field {unknown[0]}", remedy=f"it has {', '.join(sorted(fields)) or 'none'}")
-        if name not in self._commands:
+    def _known(self, name: str) -> str:
+        if name not in self.commands:
+            has = f"it has {', '.join(self.commands)}"
+            raise ConfigError(f"{self._definitions.component} has no command ‘{shown(name)}’", remedy=has)
+        return name
+
+    def _writer(self, name: str) -> Writer:
+        if name not in self._writers:
             # A slice of the numbers for each command, and a start by chance in it, as salobj counts.
-            width = NUMBERS // len(known)
-            first = 1 + width * known.index(name) + random.randrange(width // 2)  # noqa: S311 - not a secret
-            self._commands[name] = self._node.writer(topic, first=first)
-        return self._commands[name]
+            width = NUMBERS // len(self.commands)
+            first = 1 + width * self.commands.index(name) + random.randrange(width // 2)  # noqa: S311 - not a secret
+            self._writers[name] = self._node.writer(self._definitions.topic(f"command_{name}"), first=first)
+        return self._writers[name]
 
     def _found(self, writer: Writer) -> None:
         due = time.monotonic() + THERE
@@ -99,5 +103,35 @@ class Remote:
         try:
             code = Code(int(said["ack"]))
         except ValueError as error:
-            raise Refused(f"{self._definitions.component} answers with a code that SAL has not: {said['ack']}") from error
+            strange = f"{self._definitions.component} answers with a code that SAL has not: {said['ack']}"
+            raise Refused(strange) from error
         return Acknowledgement(code, str(said["result"]), float(said["timeout"]), int(said["error"]))
+
+    # ── listening ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def listen(self, events: Sequence[str], hear: Callable[[Event], None]) -> None:
+        if unknown := sorted(set(events) - set(self.events)):
+            has = f"it has {', '.join(self.events)}"
+            raise ConfigError(f"{self._definitions.component} has no event ‘{shown(unknown[0])}’", remedy=has)
+
+        def heard(sample: Sample) -> None:
+            values = {field.name: sample.values[field.name] for field in sample.topic.public}
+            hear(Event(sample.topic.name.removeprefix("logevent_"), values, sample.said))
+
+        for each in events:
+            self._node.reader(self._definitions.topic(f"logevent_{each}"), heard, history=True)
+
+
+def _value(field: Field, text: str) -> object:
+    try:
+        match field.kind:
+            case "string" | "char":
+                return text
+            case "boolean":
+                return _BOOLEANS[text.lower()]
+            case "float" | "double":
+                return float(text)
+            case _:
+                return int(text)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"‘{shown(text)}’ is no {field.kind}, which {field.name} is") from error

@@ -1,0 +1,54 @@
+"""A camera and a Header Service that speak SAL, each a component of its own on DDS: for rehearsals and tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from skystow.adapters.sal.definitions import Definitions
+from skystow.adapters.sal.ears import CAMERA, HEADERS
+from skystow.adapters.sal.node import Node, Sample, Writer
+from skystow.adapters.sal.sense import first_index, said
+from skystow.model.acts import Say
+from skystow.model.lifecycle import Summary
+from skystow.model.messages import EndReadout, LargeFileObjectAvailable, StartIntegration
+
+
+class Instrument:
+    """`camera`, `headers`: where each of them is on DDS, and its topics; `archiver`: whose state is looked at.
+    `first`: imageIndex of the first image of a sequence (None: as the definitions say)."""
+
+    def __init__(
+        self,
+        camera: tuple[Node, Definitions],
+        headers: tuple[Node, Definitions],
+        archiver: Definitions,
+        *,
+        first: int | None = None,
+    ) -> None:
+        """Raises `ConfigError` where the definitions lack an event."""
+        self._first = first_index(camera[1], first)
+        self._voices: dict[str, Writer] = {}
+        for events, (node, definitions) in ((CAMERA, camera), (HEADERS, headers)):
+            for each in events:
+                self._voices[each] = node.writer(definitions.topic(f"logevent_{each}"))
+        self._state, self._lock = 0, threading.Lock()
+        camera[0].reader(archiver.topic("logevent_summaryState"), self._hear, history=True)
+
+    def _hear(self, sample: Sample) -> None:
+        with self._lock:
+            self._state = int(sample.values["summaryState"])
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the Archiver is ENABLED and hears all that we have to say: who comes later does not."""
+        with self._lock:
+            state = self._state
+        return state == Summary.ENABLED and all(writer.matched() for writer in self._voices.values())
+
+    def publish(self, says: Sequence[Say]) -> None:
+        """Events; anything else is nobody's to say. Raises `Unreachable` where a reader takes nothing."""
+        for say in says:
+            if isinstance(say.message, StartIntegration | EndReadout | LargeFileObjectAvailable):
+                event, values = said(say.message, first=self._first)
+                self._voices[event].write(values)
