@@ -57,7 +57,7 @@ def load(component: str, directory: str | None) -> Definitions:
 
 
 def _idl(component: str, path: str) -> Definitions:
-    text, where = _read(path).decode("utf-8", "replace"), shown(path)  # descriptions may be in any encoding
+    text, where = _read(path).decode("utf-8-sig", "replace"), shown(path)  # descriptions may be in any encoding
     sal, xml = idl.versions(text)
     return Definitions(component, idl.parse(text, component, where), sal, xml, where)
 

@@ -1,7 +1,7 @@
 """What samples mean to the image door, and what it has to say as samples. Pure: dicts of fields, no DDS.
 
-Versions of the interfaces differ (XML 5 to 15): a field that one lacks is not said and has its default; `timeStamp…` was
-written so up to version 6; `imageIndex` counts from 1 since version 11 (`first_index`), ours from 0.
+Versions of the interfaces differ (XML 5 to 15): a field that one lacks is not said and has its default; `timeStamp…`
+was written so up to version 6; `imageIndex` counts from 1 since version 11 (`first_index`), ours from 0.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from skystow.adapters.sal.tai import tai, utc
-from skystow.adapters.sal.topic import EVENT, Definitions
-from skystow.adapters.sal.types import Unfit
+from skystow.adapters.sal.topic import EVENT, Definitions, Unfit
 from skystow.model.messages import (
     EndReadout,
     ImageInOODS,

@@ -30,6 +30,10 @@ MOST_ELEMENTS = 1_000_000
 """Of one topic, arrays counted in full: what one sample of it may take of memory."""
 
 
+class Unfit(ValueError):
+    """A value that is not of its field. Says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """`kind` is one of `KINDS`. `size`: the most bytes that a string may have (None: no bound). `count`: how many there

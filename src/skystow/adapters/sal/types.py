@@ -29,7 +29,7 @@ from typing import Any
 from cyclonedds.idl import IdlStruct, make_idl_struct
 from cyclonedds.idl import types as dds
 
-from skystow.adapters.sal.topic import ACKCMD, FLOATS, INTEGERS, Field, Topic
+from skystow.adapters.sal.topic import ACKCMD, FLOATS, INTEGERS, Field, Topic, Unfit
 from skystow.model.records import shown
 
 LARGEST_FLOAT = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
@@ -60,10 +60,6 @@ _BLANKS: Mapping[str, Any] = {
 }
 _FINITE = ("private_sndStamp", f"{ACKCMD}.timeout")
 """What is reckoned with in any sample. The rest may be NaN, which SAL's writers say where they do not know a number."""
-
-
-class Unfit(ValueError):
-    """A value that is not of its field. Says which."""
 
 
 @dataclass(slots=True)
