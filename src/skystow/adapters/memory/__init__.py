@@ -3,6 +3,7 @@
 from skystow.adapters.memory.board import MemoryBoard
 from skystow.adapters.memory.clock import ManualClock
 from skystow.adapters.memory.frames import MemoryCatalogue
+from skystow.adapters.memory.front import MemoryFront
 from skystow.adapters.memory.ledger import MemoryLedger
 from skystow.adapters.memory.mail import MemoryBus
 from skystow.adapters.memory.places import MemoryAnnouncer, MemorySource, MemoryStore, MemoryTree
@@ -14,6 +15,7 @@ __all__ = [
     "MemoryBoard",
     "MemoryBus",
     "MemoryCatalogue",
+    "MemoryFront",
     "MemoryLedger",
     "MemorySource",
     "MemoryStore",

@@ -14,7 +14,7 @@ from functools import partial
 from skystow.adapters.sal.definitions import Definitions
 from skystow.adapters.sal.node import Node, Sample
 from skystow.adapters.sal.sense import END, HEADER, START, first_index, heard
-from skystow.adapters.sal.types import Unfit
+from skystow.adapters.sal.topic import Unfit
 from skystow.errors import BadName, PlaceFault
 from skystow.model.acts import Say
 

@@ -40,6 +40,7 @@ from skystow.adapters.sal.environment import Environment
 from skystow.adapters.sal.peers import Endpoint, Peers
 from skystow.adapters.sal.quality import Category, Quality
 from skystow.adapters.sal.tai import tai
+from skystow.adapters.sal.topic import Unfit as Misfit
 from skystow.errors import ConfigError, Unreachable
 
 PLACE = "sal"
@@ -220,7 +221,7 @@ class Node:
                 continue  # a writer has gone
             try:
                 values = types.read(reader.topic, taken)
-            except types.Unfit as fault:
+            except Misfit as fault:
                 self.count(reader.topic, fault)
                 if reader.unfit is not None:
                     reader.unfit(taken, str(fault))
