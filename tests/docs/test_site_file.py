@@ -50,6 +50,7 @@ HEADINGS = {
     ("image", "bus", "queues"): "`image.bus.queues`",
     ("image", "scoreboard"): "`image.scoreboard`",
     ("image", "scoreboard", "tls"): "`image.bus.tls`",
+    ("image", "sal"): "`image.sal`",
 }
 
 

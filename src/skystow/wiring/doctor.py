@@ -10,6 +10,7 @@ from skystow.config import Site
 from skystow.config.image import Image, RawCamera
 from skystow.errors import ConfigError, PlaceFault
 from skystow.ports import Finding, Ledger
+from skystow.wiring import sal
 from skystow.wiring.image import BACKBONE, OODS, STAGING, component_names, control_directory, trees
 from skystow.wiring.wires import reached
 
@@ -25,7 +26,13 @@ def image_doctors(site: Site, ledger: Ledger) -> list[Callable[[], Iterator[Find
     image = site.image
     if image is None:
         return []
-    return [lambda: _places(image), lambda: _foreign(image, ledger), lambda: _imports(image), lambda: reached(image)]
+    return [
+        lambda: _places(image),
+        lambda: _foreign(image, ledger),
+        lambda: _imports(image),
+        lambda: reached(image),
+        lambda: sal.reached(image),
+    ]
 
 
 def control_finding(path: str, site: Site) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from skystow.errors import ConfigError
 from skystow.model.acts import Say
 from skystow.model.authority import Authority
 from skystow.model.messages import ImageInOODS, ImageRetrieval, Message
+from skystow.ports import Finding
 from skystow.ports.sal import Front, Remote
 from skystow.wiring.wires import needed
 
@@ -27,8 +29,15 @@ if TYPE_CHECKING:
     from skystow.adapters.sal.environment import Environment
     from skystow.adapters.sal.instrument import Instrument
     from skystow.adapters.sal.node import Node
+    from skystow.adapters.sal.topic import Topic
 
 EVENTS = "archiver/events"
+SAL = "SAL"
+EARS = (("startIntegration", "endReadout"), ("largeFileObjectAvailable",))
+"""Events that the Archiver hears, of the camera and of the Header Service."""
+
+LOOK = 3.0
+"""Seconds in which `check` looks who is there."""
 
 Log = Callable[[str], None]
 
@@ -125,6 +134,47 @@ def instrument(image: Image, log: Log) -> Iterator[Instrument]:
         from skystow.adapters.sal.instrument import Instrument
 
         yield Instrument(ends[0], ends[1], _definitions(image.name, config), first=config.image_index)
+
+
+def reached(image: Image) -> Iterator[Finding]:
+    """Whether SAL can be spoken as the site says, and who of those whose events the Archiver hears is there."""
+    if (config := image.sal) is None:
+        return
+    differences: list[str] = []
+    try:
+        environment, node = _joined(config, identity=_person(), log=differences.append)
+    except ConfigError as fault:
+        yield Finding(SAL, False, fault.message, fault.remedy)
+        return
+    try:
+        own = _definitions(image.name, config)
+        topics = {name: _events(name, config, which) for name, which in zip(_sources(image, config), EARS, strict=True)}
+        for those in topics.values():
+            for topic in those:
+                node.reader(topic, _unheard)
+        due = time.monotonic() + LOOK
+        while not all(node.writers_of(each) for those in topics.values() for each in those) and time.monotonic() < due:
+            time.sleep(0.05)
+        where = f"partition {environment.partition(image.name, commands=False)} of domain {environment.domain}"
+        yield Finding(SAL, True, f"{image.name} in {where}, its topics by {own.where}")
+        for name, those in topics.items():
+            there = all(node.writers_of(each) for each in those)
+            yield Finding(name, True, "its events are heard" if there else f"it was not there within {LOOK:g} s")
+    except ConfigError as fault:
+        yield Finding(SAL, False, fault.message, fault.remedy)
+    finally:
+        node.close()
+    for each in differences:
+        yield Finding(SAL, False, each, "speak the same SAL interface definitions, and see image.sal in the site file")
+
+
+def _events(name: str, config: Sal, events: Sequence[str]) -> list[Topic]:
+    found = _definitions(name, config)
+    return [found.topic(f"logevent_{each}") for each in events]
+
+
+def _unheard(_: object) -> None:
+    """We only look who is there."""
 
 
 def _sources(image: Image, config: Sal) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
     LSST_DDS_PARTITION_PREFIX       required: who does not share it does not hear us
     LSST_DDS_DOMAIN_ID              DDS domain, 0 where it is not set
-    LSST_DDS_HISTORYSYNC            seconds that a watcher waits for what was said before it came (60; negative: not)
+    LSST_DDS_HISTORYSYNC            negative: who watches does not ask for what was said before he came
     LSST_DDS_ENABLE_AUTHLIST        1: commands only from those on the list
     LSST_DDS_INTERFACE              the network interface, by name or address; without it only this host is spoken to
     LSST_DDS_RESPONSIVENESS_TIMEOUT seconds that a writer waits for a reader that does not take what it is sent
@@ -49,11 +49,12 @@ NETWORK = """\
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """`prefix` of partitions; `history` seconds, None: nobody waits; `configuration` Cyclone's XML, None: its own."""
+    """`prefix` of partitions; `history`: what was said before is asked for; `blocking` seconds; `configuration`:
+    Cyclone's XML, None: its own."""
 
     prefix: str
     domain: int = 0
-    history: float | None = 60.0
+    history: bool = True
     authorised: bool = False
     blocking: float = BLOCKING
     configuration: str | None = LOOPBACK
@@ -71,7 +72,7 @@ class Environment:
         return cls(
             prefix,
             _domain(environment),
-            history if history >= 0 else None,
+            history >= 0,
             _flag(environment, AUTHLIST),
             _number(environment, RESPONSIVENESS, BLOCKING, lowest=0.001),
             _configuration(environment),

@@ -44,7 +44,12 @@ class Instrument:
         """Whether the Archiver is ENABLED and hears all that we have to say: who comes later does not."""
         with self._lock:
             state = self._state
-        return state == Summary.ENABLED and all(writer.matched() for writer in self._voices.values())
+        return state == Summary.ENABLED and self.heard
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody hears each of our events."""
+        return all(writer.matched() for writer in self._voices.values())
 
     def publish(self, says: Sequence[Say]) -> None:
         """Events; anything else is nobody's to say. Raises `Unreachable` where a reader takes nothing."""

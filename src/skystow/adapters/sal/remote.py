@@ -119,7 +119,8 @@ class SalRemote:
             hear(Event(sample.topic.name.removeprefix("logevent_"), values, sample.said))
 
         for each in events:
-            self._node.reader(self._definitions.topic(f"logevent_{each}"), heard, history=True)
+            before = self._node.environment.history
+            self._node.reader(self._definitions.topic(f"logevent_{each}"), heard, history=before)
 
 
 def _value(field: Field, text: str) -> object:
