@@ -157,16 +157,14 @@ def _fit(field: Field, value: Any, remarks: list[str]) -> Any:
     else:
         fit = _fit_float(value, LARGEST_FLOAT if kind == "float" else sys.float_info.max)
     if fit != value and not math.isnan(fit):
-        remarks.append(f"{field.name}: {value} is out of range and became {fit}")
+        remarks.append(f"{field.name}: {str(value)[:40]} is out of range and became {fit}")
     return fit
 
 
 def _fit_float(value: float, most: float) -> float:
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond any float
-        number = math.copysign(math.inf, value)
-    return number if math.isinf(number) and isinstance(value, float) else min(max(number, -most), most)
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    return float(min(max(value, -most), most))
 
 
 def _fit_text(field: Field, value: Any, remarks: list[str]) -> str:
