@@ -243,7 +243,8 @@ def test_every_topic_of_the_observatory_has_a_type(component: str) -> None:
     for topic in load(component, str(INTERFACES)).topics.values():
         blank = types.blank(topic)
         made = types.make(topic)
-        assert made is types.make(topic)
+        assert made is types.make(topic, bounds=True)
+        assert types.sample(topic, blank).serialize()[:2] == b"\0\1"  # XCDR1, little endian
         assert types.read(topic, made.deserialize(types.sample(topic, blank).serialize())) == blank
         assert types.fitted(topic, blank) == (blank, [])
 

@@ -88,10 +88,15 @@ def attribute(field: str) -> str:
     return f"_{field}" if taken else field
 
 
-@lru_cache(maxsize=1024)
 def make(topic: Topic, *, bounds: bool = True) -> type[IdlStruct]:
-    """The type for a writer; with `bounds` False, in which no string has one, for a reader. A dataclass whose arguments
-    are named by `attribute`; its names on the wire are those of the topic."""
+    """The type for a writer; with `bounds` False, in which no string has one, for a reader. The same topic always has
+    the same one. A dataclass whose arguments are named by `attribute`; its names on the wire are those of the topic.
+    It is final, and written in XCDR1, which every DDS reads."""
+    return _made(topic, bounds)
+
+
+@lru_cache(maxsize=1024)
+def _made(topic: Topic, bounds: bool) -> type[IdlStruct]:
     fields: dict[str, Any] = {}
     notes: dict[str, dict[str, Any]] = {}
     for each in topic.fields:
