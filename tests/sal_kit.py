@@ -5,10 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from cyclonedds.core import Policy, Qos
+from cyclonedds.util import duration
+
 from skystow.adapters.sal.topic import Topic
 
 INTERFACES = Path(__file__).resolve().parents[2] / "shared" / "sal-interfaces"
 """Data of the observatory, of version 10, to be read there: `idl/`, and the same as `xml/`."""
+
+WITHIN = 30.0
+"""Seconds, for whatever another process is waited for."""
+
+LOOPBACK = """\
+<CycloneDDS><Domain id="any">
+  <General>
+    <Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>
+    <AllowMulticast>false</AllowMulticast>
+  </General>
+  <Discovery>
+    <ParticipantIndex>auto</ParticipantIndex>
+    <MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>
+    <Peers><Peer address="127.0.0.1"/></Peers>
+  </Discovery>
+</Domain></CycloneDDS>
+"""
+"""For CYCLONEDDS_URI: nothing leaves this machine."""
+
+RELIABLE = Qos(Policy.Reliability.Reliable(duration(seconds=1)), Policy.History.KeepAll)
 
 HEAD = """\
     string<8> private_revCode; //private

@@ -65,7 +65,8 @@ def test_a_programme_of_three() -> None:
     first = sky.said[0][1]
     assert isinstance(first, StartIntegration)
     assert (first.image_date, first.image_number, first.image_index, first.images_in_sequence) == ("20210304", 1, 0, 3)
-    assert (first.exposure_time, first.image_source, first.at) == (1.0, "O", begun)
+    assert (first.image_source, first.image_controller) == ("CC", "O")
+    assert (first.exposure_time, first.at) == (1.0, begun)
     sky.headers.close()
 
 

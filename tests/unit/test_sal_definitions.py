@@ -317,6 +317,12 @@ def test_what_is_wrong_is_named(site: Path, text: str, line: int, word: str) -> 
     assert caught.value.remedy
 
 
+def test_a_file_of_very_many_elements(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_xml, "MOST", 99)
+    with pytest.raises(ConfigError, match=r"CCArchiver_Events\.xml, line \d+: more than 99 elements"):
+        load("CCArchiver", str(site))
+
+
 def test_xml_without_what_all_have(site: Path) -> None:
     (site / "SALGenerics.xml").unlink()
     with pytest.raises(ConfigError, match=r"cannot read .*SALGenerics\.xml"):

@@ -241,7 +241,7 @@ class Observe:
         day, number = day_and_number(obsid) or (programme.day_obs, programme.first + index)
         self._say(
             StartIntegration(
-                obsid, self._time(), index, count, f"{day:08d}", number, programme.exposure_time, obsid[3:4], obsid[3:4]
+                obsid, self._time(), index, count, f"{day:08d}", number, programme.exposure_time, obsid[:2], obsid[3:4]
             )
         )
         stop.wait(programme.exposure_time + programme.readout_time)

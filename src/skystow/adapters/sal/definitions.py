@@ -17,7 +17,7 @@ from skystow.model.records import shown
 __all__ = ["Definitions", "Field", "Topic", "load"]
 
 LARGEST = 16 * 2**20
-"""Bytes of a file. The largest of the observatory's have less than one million."""
+"""Bytes of a file."""
 
 OWN_XML_VERSION = "10.2.0"
 """The version of the interfaces whose form our own definitions have."""

@@ -195,7 +195,8 @@ class _Parser:
             self._take("]")
         self._take(";")
         if self._now.kind == "keyed":
-            key = bool(self._next())
+            self._next()
+            key = True
         return Field(name, kind, size, count, key, array)
 
     def _kind(self) -> str:

@@ -9,7 +9,9 @@ from xml.parsers import expat
 
 from skystow.errors import ConfigError
 
-DEEPEST = 32
+DEEPEST, MOST = 32, 1_000_000
+"""Elements within each other, and of a whole file."""
+
 _REMEDY = "SAL interface XML has none of this: is it another file, or damaged?"
 
 
@@ -38,6 +40,7 @@ def parse(content: bytes, where: str) -> Node:
     top = Node("", 0)
     open_: list[Node] = [top]
     pieces: list[str] = []
+    elements = 0
 
     def close_text() -> None:
         if not open_[-1].children:
@@ -45,7 +48,11 @@ def parse(content: bytes, where: str) -> Node:
         pieces.clear()
 
     def begin(tag: str, _attributes: dict[str, str]) -> None:
+        nonlocal elements
         close_text()
+        elements += 1
+        if elements > MOST:
+            refuse(f"more than {MOST:,} elements")
         if len(open_) > DEEPEST:
             refuse(f"elements within each other more than {DEEPEST} deep")
         node = Node(tag, parser.CurrentLineNumber)

@@ -88,10 +88,15 @@ def attribute(field: str) -> str:
     return f"_{field}" if taken else field
 
 
-@lru_cache(maxsize=1024)
 def make(topic: Topic, *, bounds: bool = True) -> type[IdlStruct]:
-    """The type for a writer; with `bounds` False, in which no string has one, for a reader. A dataclass whose arguments
-    are named by `attribute`; its names on the wire are those of the topic."""
+    """The type for a writer; with `bounds` False, in which no string has one, for a reader. The same topic always has
+    the same one. A dataclass whose arguments are named by `attribute`; its names on the wire are those of the topic.
+    It is final, and written in XCDR1, which every DDS reads."""
+    return _made(topic, bounds)
+
+
+@lru_cache(maxsize=1024)
+def _made(topic: Topic, bounds: bool) -> type[IdlStruct]:
     fields: dict[str, Any] = {}
     notes: dict[str, dict[str, Any]] = {}
     for each in topic.fields:
@@ -157,16 +162,14 @@ def _fit(field: Field, value: Any, remarks: list[str]) -> Any:
     else:
         fit = _fit_float(value, LARGEST_FLOAT if kind == "float" else sys.float_info.max)
     if fit != value and not math.isnan(fit):
-        remarks.append(f"{field.name}: {value} is out of range and became {fit}")
+        remarks.append(f"{field.name}: {str(value)[:40]} is out of range and became {fit}")
     return fit
 
 
 def _fit_float(value: float, most: float) -> float:
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond any float
-        number = math.copysign(math.inf, value)
-    return number if math.isinf(number) and isinstance(value, float) else min(max(number, -most), most)
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    return float(min(max(value, -most), most))
 
 
 def _fit_text(field: Field, value: Any, remarks: list[str]) -> str:
