@@ -202,7 +202,11 @@ def _definitions(component: str, config: Sal) -> Definitions:
 
 def _person() -> str:
     """`user@host`, as SAL identifies who is no component."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except KeyError:  # in a container users have no names
+        user = f"uid{os.geteuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _greeting(own: Definitions) -> dict[str, dict[str, object]]:
