@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from functools import partial
 
 from skystow.adapters.sal.definitions import Definitions
@@ -26,7 +27,7 @@ REST = 0.5
 MANY = 10_000
 """Events in memory from which on it is said aloud that they wait."""
 
-LAST = 10.0
+LAST = 3.0
 """Seconds for what was heard last to be written down, when we end."""
 
 
@@ -51,10 +52,10 @@ class Ears:
         self._heard: deque[Say] = deque()
         self._bell, self._ended = threading.Event(), threading.Event()
         self._loud = False
-        self._thread = threading.Thread(target=self._write, name="sal events", daemon=True)
+        self._written: Future[None] | None = None
 
     def open(self) -> None:
-        self._thread.start()
+        self._written = self._node.run(self._write)
         for event, topic in self._topics.items():
             self._node.reader(topic, partial(self._hear, event))
 
@@ -62,7 +63,8 @@ class Ears:
         """What was heard is written down first, if the bus is there."""
         self._ended.set()
         self._bell.set()
-        self._thread.join(timeout=LAST)
+        if self._written is not None:
+            wait([self._written], timeout=LAST)
 
     def _hear(self, event: str, sample: Sample) -> None:
         try:

@@ -23,6 +23,9 @@ HEARTBEAT = "heartbeat"
 DISCOVERY, BEATS = 1.0, 3.5
 """Seconds until whoever is there has been found, and until one that is alive has said so (it does each second)."""
 
+PATIENCE = 15.0
+"""Seconds for which a reader that takes nothing is waited for; DDS gives up one that is frozen after ten."""
+
 LOOK = 0.05
 
 RESULT = 256
@@ -115,13 +118,25 @@ class SalFront:
         if event in STATES:
             self._last[event] = values
             self._greeted.setdefault(event, self._writers[event].matched())
-        self._writers[event].write(values)
+        self._written(self._writers[event], values, patience=0.0 if event == HEARTBEAT else PATIENCE)
+
+    def _written(
+        self, writer: Writer, values: Mapping[str, object], *, seq_num: int | None = None, patience: float = PATIENCE
+    ) -> None:
+        """A reader that takes nothing is waited for until DDS has given it up: what is said must reach the others."""
+        due = time.monotonic() + patience
+        while True:
+            try:
+                writer.write(values, seq_num=seq_num)
+            except Unreachable as fault:
+                if time.monotonic() >= due:
+                    self._node.log(str(fault))
+                    raise
+            else:
+                return
 
     def _answer(self, values: Mapping[str, object], command: Command) -> None:
-        try:
-            self._acks.write(values, seq_num=command.seq_num)
-        except Unreachable as fault:
-            self._node.log(f"{command.name} of {shown(command.identity)} could not be answered: {fault}")
+        self._written(self._acks, values, seq_num=command.seq_num)
 
     def _greet(self) -> None:
         """Nobody keeps what is TRANSIENT: whoever came since is told, and so is everybody else."""

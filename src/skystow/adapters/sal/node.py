@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -48,8 +49,14 @@ PLACE = "sal"
 AT_ONCE = 500
 """Samples of one topic that are taken before the others have their turn."""
 
+THREADS = 2
+"""One takes what comes, one is for whoever else needs one (`Node.run`)."""
+
 LOOK = 0.5
 """Seconds between two looks at who else is there, where nothing comes."""
+
+LEAVE = 5.0
+"""Seconds for our threads to end."""
 
 QUIET = 60.0
 """Seconds between two lines about samples of one topic that cannot be read."""
@@ -147,10 +154,20 @@ class Node:
         self._guard, self._waitset = GuardCondition(self._participant), WaitSet(self._participant)
         self._waitset.attach(self._guard)
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self.died: Exception | None = None
-        """Why the thread ended before its time."""
-        self._thread = threading.Thread(target=self._turn, name="sal", daemon=True)
-        self._thread.start()
+        self._threads = ThreadPoolExecutor(THREADS, "sal")
+        self._jobs: list[Future[None]] = []
+        self.run(self._turn)
+
+    def run(self, job: Callable[[], None]) -> Future[None]:
+        """In a thread of ours, until it ends by itself; an error of it is ours."""
+        done = self._threads.submit(job)
+        self._jobs.append(done)
+        return done
+
+    @property
+    def died(self) -> BaseException | None:
+        """What a thread of ours has died of."""
+        return next((error for each in self._jobs if each.done() and (error := each.exception()) is not None), None)
 
     def writer(self, topic: Topic, *, first: int = 1) -> Writer:
         """`first`: its first private_seqNum."""
@@ -186,7 +203,8 @@ class Node:
         """Leave DDS, at once."""
         self._ended.set()
         self._guard.set(True)
-        self._thread.join(timeout=5.0)
+        wait(self._jobs, timeout=LEAVE)
+        self._threads.shutdown(wait=False)
         with self._lock:
             for each in self._readers:
                 self._waitset.detach(each.condition)
@@ -195,17 +213,13 @@ class Node:
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _turn(self) -> None:
-        try:
-            looked = 0.0
-            while not self._ended.is_set():
-                self._waitset.wait(duration(milliseconds=int(LOOK * 1000)))
-                self._give_out()
-                if time.monotonic() - looked >= LOOK:
-                    looked = time.monotonic()
-                    self.peers.look()
-        except Exception as error:  # noqa: BLE001 - nobody else sees what ends a thread: its owner asks
-            self.died = error
-            self.log(f"the thread of DDS has ended: {type(error).__name__}: {error}")
+        looked = 0.0
+        while not self._ended.is_set():
+            self._waitset.wait(duration(milliseconds=int(LOOK * 1000)))
+            self._give_out()
+            if time.monotonic() - looked >= LOOK:
+                looked = time.monotonic()
+                self.peers.look()
 
     def _give_out(self) -> None:
         with self._lock:

@@ -85,7 +85,10 @@ class Peers:
 
     def look(self) -> None:
         for sample in self._participants.take(N=AT_ONCE):
-            self._who[sample.key] = _called(sample.qos)
+            if sample.sample_info.instance_state == InstanceState.Alive:
+                self._who[sample.key] = _called(sample.qos)
+            else:
+                self._who.pop(sample.key, None)
         for writes, reader in self._ends.items():
             for sample in reader.take(N=AT_ONCE):
                 self._found(sample, writes)
