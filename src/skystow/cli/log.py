@@ -29,7 +29,8 @@ class Tap:
         self._render, self._drop = structlog.processors.LogfmtRenderer(key_order=["event"]), structlog.DropEvent
 
     def set_level(self, level: int) -> None:
-        self.level = level
+        """Warnings go into the journal, whatever somebody far away has commanded."""
+        self.level = min(level, logging.WARNING)
 
     def __call__(self, logger: Any, method: str, event: Any) -> Any:
         level = logging.getLevelNamesMapping()[method.upper()]

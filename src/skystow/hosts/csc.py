@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
 
 from skystow.errors import PlaceFault, Refused, Stopped
 from skystow.hosts.voice import Voice
@@ -19,7 +21,7 @@ from skystow.model.lifecycle import Summary, Verb
 from skystow.ports.sal import Code, Command, Front
 from skystow.service.halt import Halt
 from skystow.service.outside import Outside
-from skystow.service.talk import OBEYED, Talk
+from skystow.service.talk import Talk
 
 VERBS = {
     "start": Verb.START,
@@ -31,7 +33,13 @@ VERBS = {
 SETTINGS = ("settingsToApply", "configurationOverride")
 """What `start` is given: the older name, and the newer."""
 
-BEAT = 1.0
+BEAT, LOOK = 1.0, 0.1
+STALE = 5.0
+"""Seconds after which nobody expects any more that a command is begun: the component was resting after an error."""
+
+PROGRESS, LONGEST = 60.0, 3600.0
+"""Seconds from one CMD_INPROGRESS to the next, and for which a command may be under way (a commander's own limit)."""
+
 LEAVE = 1.5
 """Seconds for what was said last to reach whoever reads."""
 
@@ -52,7 +60,7 @@ class Csc:
     ) -> None:
         self.front, self.talk, self.voice, self.outcomes = front, talk, voice, outcomes
         self.authorised, self.set_level = authorised, set_level
-        self._commands: deque[Command] = deque()
+        self._commands: deque[tuple[float, Command]] = deque()
         self._called, self._told = Halt(), Halt()  # bells: of commands, of outcomes
 
     def open(self) -> None:
@@ -61,7 +69,7 @@ class Csc:
 
     def _hear(self, command: Command) -> None:
         """In a thread of the front's."""
-        self._commands.append(command)
+        self._commands.append((monotonic(), command))
         self._called.ring()
 
     def heard(self, _component: str, what: Effect | str) -> None:
@@ -84,20 +92,22 @@ class Csc:
             while not halt.is_set():
                 rung = self._called.rung
                 while self._commands:
-                    group.create_task(self._obey(self._commands.popleft()))
+                    came, command = self._commands.popleft()
+                    late = "" if monotonic() - came < STALE else f"{self.front.name} was not at work when it came"
+                    group.create_task(self._obey(replace(command, wrong=command.wrong or late)))
                 await self._called.nap(BEAT, since=rung)
         await asyncio.to_thread(self.front.flush, LEAVE)
 
     async def _beat(self, halt: Halt) -> None:
+        beat = 0.0
         while not halt.is_set():
-            self.front.check()
-            state, said = self.talk.state, self.voice.said
-            if said is None and self.talk.begun:
-                self.voice.begin(state, *self.talk.error)
-            elif said is not None and said is not state:  # it was rebuilt
-                self.voice.became(state, *self.talk.error)
-            self.front.say("heartbeat", heartbeat=True)
-            await halt.sleep(BEAT if self.talk.begun else BEAT / 10)
+            if self.talk.begun and self.voice.said is not self.talk.state:  # at first, and when it was rebuilt
+                self.voice.became(self.talk.state, *self.talk.error)
+            if (now := monotonic()) >= beat:
+                self.front.check()
+                self.front.say("heartbeat", heartbeat=True)
+                beat = now + BEAT
+            await halt.sleep(max(0.0, beat - monotonic()) if self.talk.begun else LOOK)
 
     async def _publish(self, halt: Halt) -> None:
         while not halt.is_set():
@@ -119,8 +129,10 @@ class Csc:
             self.front.ack(command, Code.COMPLETE, await self._done(command))
         except Refused as refused:
             self.front.ack(command, Code.FAILED, str(refused), number=refused.number)
-        except (PlaceFault, Stopped) as fault:
+        except Stopped as fault:
             self.front.ack(command, Code.FAILED, str(fault))
+        except PlaceFault as fault:  # begun, and nobody knows how it ends: the state will tell
+            self.front.ack(command, Code.ABORTED, str(fault))
 
     async def _done(self, command: Command) -> str:
         """Raises `Refused`, `PlaceFault`, `Stopped`."""
@@ -145,5 +157,8 @@ class Csc:
         return ""
 
     async def _commanded(self, command: Command, verb: Verb) -> None:
-        self.front.ack(command, Code.IN_PROGRESS, seconds=OBEYED)
-        await asyncio.to_thread(self.talk.command, verb)
+        obeyed = asyncio.ensure_future(asyncio.to_thread(self.talk.command, verb, LONGEST))
+        while not obeyed.done():
+            self.front.ack(command, Code.IN_PROGRESS, seconds=2 * PROGRESS)
+            await asyncio.wait([obeyed], timeout=PROGRESS)
+        await obeyed

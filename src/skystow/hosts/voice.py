@@ -20,22 +20,22 @@ class Voice:
         self.said: Summary | None = None
         """The state that SAL knows (None: none yet)."""
 
-    def begin(self, state: Summary, number: int, report: str) -> None:
-        """Introduces us."""
-        for event, values in self.greeting.items():
-            self.front.say(event, **values)
-        self.louder(self.level)
-        self.listing(self.authority)
-        self.became(state, number, report)
-
     def became(self, state: Summary, number: int, report: str) -> None:
-        """A fault's code before the state, and none after it when it is over."""
+        """A fault's code before the state, and none after it when it is over. The first time we introduce ourselves."""
         before, self.said = self.said, state
+        if before is None:
+            self._introduce()
         if state is Summary.FAULT:
             self.front.say("errorCode", errorCode=number, errorReport=report, traceback="")
         self.front.say("summaryState", summaryState=int(state))
         if state is not Summary.FAULT and before in (None, Summary.FAULT):
             self.front.say("errorCode", errorCode=0, errorReport="", traceback="")
+
+    def _introduce(self) -> None:
+        for event, values in self.greeting.items():
+            self.front.say(event, **values)
+        self.louder(self.level)
+        self.listing(self.authority)
 
     def louder(self, level: int) -> None:
         self.level = level

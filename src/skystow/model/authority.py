@@ -22,15 +22,14 @@ class Authority:
     users: frozenset[str] = frozenset()
     """Who may, `user@host` each."""
     barred: frozenset[str] = frozenset()
-    """Components that may not."""
+    """Components that may not: one of them (`Name:2`), or all of a name."""
 
     def allows(self, identity: str) -> bool:
         if identity in self.own:
             return True
-        return identity in self.users if "@" in identity else identity.partition(":")[0] not in self._names()
-
-    def _names(self) -> frozenset[str]:
-        return frozenset(each.partition(":")[0] for each in self.barred)
+        if "@" in identity:
+            return identity in self.users
+        return identity not in self.barred and identity.partition(":")[0] not in self.barred
 
     def changed(self, users: str, barred: str) -> Authority:
         """`a@b, c@d` replaces a list, `+a@b` adds to it, `-a@b` takes from it; "" leaves it empty.

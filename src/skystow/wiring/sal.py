@@ -204,7 +204,7 @@ def _person() -> str:
     """`user@host`, as SAL identifies who is no component."""
     try:
         user = getpass.getuser()
-    except KeyError:  # in a container users have no names
+    except (KeyError, OSError):  # in a container users have no names
         user = f"uid{os.geteuid()}"
     return f"{user}@{socket.gethostname()}"
 

@@ -28,6 +28,9 @@ from skystow.model.records import shown
 
 AT_ONCE = 200
 
+STUMBLES = (Exception, SystemError, UnicodeDecodeError)
+"""What the binding raises, by its very class, where it cannot make Python's text of a name."""
+
 _REVISED = re.compile(r"(.+)_([0-9a-f]{8})")
 
 
@@ -84,13 +87,13 @@ class Peers:
             self._waiting |= dict.fromkeys(self._theirs, 0)  # whoever came before is compared with this one too
 
     def look(self) -> None:
-        for sample in self._participants.take(N=AT_ONCE):
+        for sample in self._taken(self._participants):
             if sample.sample_info.instance_state == InstanceState.Alive:
                 self._who[sample.key] = _called(sample.qos)
             else:
                 self._who.pop(sample.key, None)
         for writes, reader in self._ends.items():
-            for sample in reader.take(N=AT_ONCE):
+            for sample in self._taken(reader):
                 self._found(sample, writes)
         with self._lock:
             ours = list(self._ours)
@@ -103,6 +106,20 @@ class Peers:
             else:
                 with self._lock:
                     self._waiting[key] = looks + 1
+
+    def _taken(self, reader: BuiltinDataReader) -> Iterator[Any]:
+        """One by one: who has a name that is no UTF-8 is not seen, and takes nobody else with him."""
+        for _ in range(AT_ONCE):
+            try:
+                found = reader.take(N=1)
+            except Exception as error:
+                if type(error) not in STUMBLES:
+                    raise
+                self._log("an end of somebody else's has a name that is no UTF-8; it is not compared with ours")
+                continue
+            if not found:
+                return
+            yield found[0]
 
     def _found(self, sample: Any, writes: bool) -> None:
         if sample.sample_info.instance_state != InstanceState.Alive:
