@@ -141,7 +141,7 @@ class Node:
         self.bad: Counter[str] = Counter()
         """Samples that could not be read, by topic."""
         try:
-            _configured(environment.domain, environment.configuration)
+            configured(environment.domain, environment.configuration)
             self._participant = DomainParticipant(environment.domain)
         except DDSException as error:
             remedy = "look at LSST_DDS_INTERFACE, LSST_DDS_DOMAIN_ID and CYCLONEDDS_URI"
@@ -282,7 +282,7 @@ class Node:
 
 
 @cache
-def _configured(domain: int, configuration: str | None) -> Domain | None:
+def configured(domain: int, configuration: str | None) -> Domain | None:
     """A domain is configured once in a process, and kept as long. None: the library reads the environment itself."""
     return Domain(domain, configuration) if configuration is not None else None
 
