@@ -85,6 +85,10 @@ class SalFront:
     def has(self, event: str) -> bool:
         return event in self._definitions.events
 
+    def readers(self, event: str) -> int:
+        """How many hear it."""
+        return len(self._writers[event].matched())
+
     def say(self, event: str, **values: object) -> Future[None]:
         return self._thread.submit(self._write, event, values)
 
