@@ -111,7 +111,7 @@ class Instrument:
 
     def announce(self, obsid: str, **more: Any) -> None:
         made = self.headers.announced(obsid)
-        values = {"url": made.url, "generator": "CCHeaderService", "version": 1.0, "byteSize": made.size}
+        values: dict[str, Any] = {"url": made.url, "generator": "CCHeaderService", "version": 1.0, "byteSize": made.size}
         values |= {"checkSum": made.checksum, "mimeType": "YAML", "id": obsid}
         self.peer.say(self.service, "logevent_largeFileObjectAvailable", **values | more)
         self.site.announced.append(obsid)

@@ -68,7 +68,8 @@ class Csc:
         """What the Archiver did, as its log has it."""
         match what:
             case Become(state, number, report):
-                self.voice.became(state, number, report)
+                told = self.voice.begin if self.voice.said is None else self.voice.became  # nobody knows us yet
+                told(state, number, report)
             case Tell():
                 self._told.ring()
             case _:
@@ -87,17 +88,22 @@ class Csc:
                     group.create_task(self._obey(self._commands.popleft()))
                 await self._called.nap(BEAT, since=rung)
         await asyncio.to_thread(self.front.flush, LEAVE)
+        if self.talk.state is Summary.OFFLINE:  # others in this process may go on
+            await asyncio.to_thread(self.front.close)
 
     async def _beat(self, halt: Halt) -> None:
+        turn = 0
         while not halt.is_set():
             self.front.check()
-            state, said = self.talk.state, self.voice.said
-            if said is None and self.talk.begun:
+            state, said, begun = self.talk.state, self.voice.said, self.talk.begun
+            if said is None and begun:
                 self.voice.begin(state, *self.talk.error)
             elif said is not None and said is not state:  # it was rebuilt
                 self.voice.became(state, *self.talk.error)
-            self.front.say("heartbeat", heartbeat=True)
-            await halt.sleep(BEAT if self.talk.begun else BEAT / 10)
+            if begun or turn % 10 == 0:
+                self.front.say("heartbeat", heartbeat=True)
+            turn += 1
+            await halt.sleep(BEAT if begun else BEAT / 10)
 
     async def _publish(self, halt: Halt) -> None:
         while not halt.is_set():

@@ -44,7 +44,8 @@ class Command:
 
 
 class Front(Protocol):
-    """One commandable component, as SAL sees it. What is said leaves in the order in which it was said."""
+    """One commandable component, as SAL sees it. States and acknowledgements leave in the order in which they were
+    said, and so do other events; neither wait for each other."""
 
     name: str
 

@@ -7,6 +7,7 @@ bus, which is the ledger, is away, events wait in memory and are tried again.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -51,7 +52,7 @@ class Ears:
         self._first = first_index(camera, first)
         self._heard: deque[Say] = deque()
         self._bell, self._ended = threading.Event(), threading.Event()
-        self._loud = False
+        self._loud, self._until = False, 0.0
         self._written: Future[None] | None = None
 
     def open(self) -> None:
@@ -60,11 +61,12 @@ class Ears:
             self._node.reader(topic, partial(self._hear, event))
 
     def close(self) -> None:
-        """What was heard is written down first, if the bus is there."""
+        """What was heard is written down first, if the bus is there in time."""
+        self._until = time.monotonic() + LAST
         self._ended.set()
         self._bell.set()
         if self._written is not None:
-            wait([self._written], timeout=LAST)
+            wait([self._written], timeout=LAST + REST)
 
     def _hear(self, event: str, sample: Sample) -> None:
         try:
@@ -86,10 +88,12 @@ class Ears:
                 some = list(self._heard)
                 try:
                     self._publish(some)
-                except PlaceFault:
-                    if self._ended.wait(REST):
-                        self._node.log(f"{len(self._heard)} events are lost: the ledger was away until we ended")
+                except PlaceFault as fault:
+                    if self._ended.is_set() and time.monotonic() >= self._until:
+                        self._node.log(f"{len(self._heard)} events are lost, since we end: {fault}")
                         return
+                    if self._ended.wait(REST):
+                        time.sleep(REST / 5)
                     continue
                 for _ in some:
                     self._heard.popleft()

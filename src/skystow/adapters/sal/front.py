@@ -1,30 +1,36 @@
 """A commandable component on DDS: hears its commands, acknowledges them, publishes its events. See `ports.sal.Front`.
 
-What is said leaves by one thread, so that a state is published before the acknowledgement of the command that led to
-it, however slow a reader is; nobody else waits for that reader.
+States and acknowledgements leave by one thread, so that a state is published before the acknowledgement of the command
+that led to it. All other events leave by another one: who reads those and takes nothing holds up no command.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from skystow.adapters.sal.definitions import Definitions
 from skystow.adapters.sal.node import PLACE, Node, Sample, Writer
+from skystow.adapters.sal.tai import tai
 from skystow.errors import ConfigError, Unreachable
 from skystow.model.records import shown
 from skystow.ports.sal import Code, Command
 
-HEARTBEAT = "heartbeat"
+HEARTBEAT, LOG = "heartbeat", "logMessage"
 
 DISCOVERY, BEATS = 1.0, 3.5
 """Seconds until whoever is there has been found, and until one that is alive has said so (it does each second)."""
 
 PATIENCE = 15.0
 """Seconds for which a reader that takes nothing is waited for; DDS gives up one that is frozen after ten."""
+
+FLEETING = (HEARTBEAT, LOG)
+"""Events that are not waited for: the next one comes soon, or the log has them."""
 
 LOOK = 0.05
 
@@ -59,9 +65,10 @@ class SalFront:
         self._writers: dict[str, Writer] = {}
         self._last: dict[str, Mapping[str, object]] = {}
         self._greeted: dict[str, frozenset[int]] = {}
+        self._seen: dict[str, frozenset[int]] = {}
         self._twin = ""
-        self._heard_twin = False
-        self._thread = ThreadPoolExecutor(1, "sal write")
+        self._heard_twin, self._closed = False, threading.Event()
+        self._states, self._others = ThreadPoolExecutor(1, "sal states"), ThreadPoolExecutor(1, "sal events")
 
     def open(self, hear: Callable[[Command], None]) -> None:
         self._alone()
@@ -90,7 +97,10 @@ class SalFront:
         return len(self._writers[event].matched())
 
     def say(self, event: str, **values: object) -> Future[None]:
-        return self._thread.submit(self._write, event, values)
+        thread = self._states if event in STATES or event == HEARTBEAT else self._others
+        if event == LOG:
+            values = {"timestamp": tai(datetime.now(UTC)), **values}
+        return self._submit(thread, self._write, event, values)
 
     def ack(self, command: Command, code: Code, text: str = "", *, seconds: float = 0.0, number: int = 0) -> None:
         values = {
@@ -102,17 +112,29 @@ class SalFront:
             "cmdtype": self._definitions.command_number(command.name),
             "timeout": seconds,
         }
-        self._thread.submit(self._answer, values, command)
+        self._submit(self._states, self._written, self._acks, values, seq_num=command.seq_num)
 
     def flush(self, seconds: float) -> None:
         due = time.monotonic() + seconds
-        wait([self._thread.submit(_nothing)], timeout=seconds)
+        wait([self._submit(thread, _nothing) for thread in (self._states, self._others)], timeout=seconds)
         for each in (self._acks, *self._writers.values()):
             each.flush(max(0.001, due - time.monotonic()))
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._closed.set()
+        for thread in (self._states, self._others):
+            thread.shutdown(wait=True, cancel_futures=True)
         self._node.close()
+
+    def _submit(
+        self, thread: ThreadPoolExecutor, call: Callable[..., None], *args: object, **more: object
+    ) -> Future[None]:
+        try:
+            return thread.submit(call, *args, **more)
+        except RuntimeError:  # it was shut down, perhaps just now
+            gone: Future[None] = Future()
+            gone.set_exception(Unreachable(f"{self.name} has left SAL", place=PLACE))
+            return gone
 
     # ── saying ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,8 +143,7 @@ class SalFront:
             return  # this version of the interface does not have it
         if event in STATES:
             self._last[event] = values
-            self._greeted.setdefault(event, self._writers[event].matched())
-        self._written(self._writers[event], values, patience=0.0 if event == HEARTBEAT else PATIENCE)
+        self._written(self._writers[event], values, patience=0.0 if event in FLEETING else PATIENCE)
 
     def _written(
         self, writer: Writer, values: Mapping[str, object], *, seq_num: int | None = None, patience: float = PATIENCE
@@ -133,22 +154,25 @@ class SalFront:
             try:
                 writer.write(values, seq_num=seq_num)
             except Unreachable as fault:
-                if time.monotonic() >= due:
-                    self._node.log(str(fault))
+                if time.monotonic() >= due or self._closed.is_set():
+                    self._node.say_once(str(fault))
                     raise
             else:
                 return
 
-    def _answer(self, values: Mapping[str, object], command: Command) -> None:
-        self._written(self._acks, values, seq_num=command.seq_num)
-
     def _greet(self) -> None:
-        """Nobody keeps what is TRANSIENT: whoever came since is told, and so is everybody else."""
-        for event, values in list(self._last.items()):
+        """Nobody keeps what is TRANSIENT: whoever came since is told, and so is everybody else. But not before he has
+        had the time from one look to the next to find us, too."""
+        for event in list(self._last):
             there = self._writers[event].matched()
-            if there - self._greeted.get(event, frozenset()):
-                self.say(event, **values)
-            self._greeted[event] = there
+            found = there & self._seen.get(event, frozenset())
+            if found - self._greeted.get(event, frozenset()):
+                self._submit(self._states, self._repeat, event)
+            self._greeted[event], self._seen[event] = found, there
+
+    def _repeat(self, event: str) -> None:
+        """What is the latest now: a newer one may have been said while this waited."""
+        self._written(self._writers[event], self._last[event])
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from cyclonedds.core import (
     DDSException,
+    Entity,
     GuardCondition,
     InstanceState,
     Policy,
@@ -56,7 +57,7 @@ LOOK = 0.5
 """Seconds between two looks at who else is there, where nothing comes."""
 
 LEAVE = 5.0
-"""Seconds for our threads to end."""
+"""Seconds for our thread to end."""
 
 QUIET = 60.0
 """Seconds between two lines about samples of one topic that cannot be read."""
@@ -156,7 +157,7 @@ class Node:
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._threads = ThreadPoolExecutor(THREADS, "sal")
         self._jobs: list[Future[None]] = []
-        self.run(self._turn)
+        self._turning = self.run(self._turn)
 
     def run(self, job: Callable[[], None]) -> Future[None]:
         """In a thread of ours, until it ends by itself; an error of it is ours."""
@@ -176,7 +177,7 @@ class Node:
         qos = self.quality.offered(category)
         entity = DataWriter(self._publisher(partition), self._topic(topic), qos=qos)
         self.peers.ours(Endpoint(topic, qos, partition, writes=True, entity=entity))
-        return Writer(topic, entity, self.identity, self._say_once, first)
+        return Writer(topic, entity, self.identity, self.say_once, first)
 
     def reader(
         self, topic: Topic, hear: Hear, *, unfit: Unfit | None = None, history: bool = False, foreign: bool = False
@@ -200,15 +201,20 @@ class Node:
         return frozenset(handle for end in ends for handle in end.get_matched_publications())
 
     def close(self) -> None:
-        """Leave DDS, at once."""
+        """Leave DDS, at once, with all that is ours there: nobody has to miss us first. Whoever runs in a thread of
+        ours (`run`) ends by himself."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         self._guard.set(True)
-        wait(self._jobs, timeout=LEAVE)
+        wait([self._turning], timeout=LEAVE)
         self._threads.shutdown(wait=False)
         with self._lock:
             for each in self._readers:
                 self._waitset.detach(each.condition)
             self._readers.clear()
+        if self._turning.done():
+            Entity.__del__(self._participant)  # the binding has no other way
 
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,11 +253,12 @@ class Node:
         """One more sample that could not be used."""
         self.bad[topic.dds_name] += 1
         count = self.bad[topic.dds_name]
-        self._say_once(
+        self.say_once(
             f"{topic.dds_name}: skipped what cannot be read ({error})", of=topic.dds_name, more=f"; {count} in all"
         )
 
-    def _say_once(self, text: str, *, of: str = "", more: str = "") -> None:
+    def say_once(self, text: str, *, of: str = "", more: str = "") -> None:
+        """Once a minute. `of`: the same for all that are one line (else each text is its own); `more` follows it."""
         now, key = time.monotonic(), of or text
         if now - self._noted.get(key, -QUIET) >= QUIET:
             self._noted[key] = now
