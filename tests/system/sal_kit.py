@@ -26,11 +26,14 @@ from skystow.adapters.sal.definitions import load
 from skystow.adapters.sal.environment import LOOPBACK
 from skystow.adapters.sal.node import configured
 from tests.sal_kit import idl_of
-from tests.system.observatory_wire import LIMIT, until
+from tests.system.observatory_wire import until as until_within
 
 ARCHIVER, CAMERA, HEADERS = "CCArchiver", "CCCamera", "CCHeaderService"
 ACK, IN_PROGRESS, COMPLETE, NO_PERMISSION, FAILED = 300, 301, 303, -300, -302
 DISABLED, ENABLED, FAULT, OFFLINE, STANDBY = 1, 2, 3, 4, 5
+
+LIMIT = 60.0
+"""Seconds that anything may take."""
 
 TAI = 37.0
 """Seconds by which TAI is ahead of UTC."""
@@ -53,6 +56,10 @@ _KINDS: Mapping[str, Any] = {
 }
 _array: Any = dds.array
 _bounded: Any = dds.bounded_str
+
+
+def until(true: Callable[[], object], what: str | Callable[[], str], seconds: float = LIMIT) -> None:
+    until_within(true, what, seconds)
 
 
 def write_idl(directory: Path, *components: str, version: str = "10.0.0") -> Path:
@@ -179,15 +186,17 @@ class Peer:
 
     # ── saying ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def voice(self, component: str, topic: str, *, loose: bool = False) -> Any:
-        """The writer of a topic; the first time, one is made, and somebody who reads it is waited for."""
+    def voice(self, component: str, topic: str, *, loose: bool = False, lonely: bool = False) -> Any:
+        """The writer of a topic; the first time, one is made, and, unless it is `lonely`, somebody who reads it is
+        waited for."""
         key = component, topic
         if key not in self.writers:
             made = self._topic(component, topic, loose=loose)
             publisher = Publisher(self.participant, qos=self._partition(component, topic))
             writer: Any = DataWriter(publisher, made, qos=quality(topic, writes=True, table=self.table))
             self.writers[key] = self.shape(component, topic), made.data_type, writer
-            until(writer.get_matched_subscriptions, f"that somebody reads {topic} of {component}")
+            if not lonely:
+                until(writer.get_matched_subscriptions, f"that somebody reads {topic} of {component}")
         return self.writers[key][2]
 
     def say(

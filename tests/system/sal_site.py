@@ -21,8 +21,8 @@ from skystow.simulate.comcam import ComCam, HeaderService
 from tests.crash.night_field import DETECTORS
 from tests.nursery import Nursery
 from tests.system.observatory_wire import CAMERA as INSTRUMENT
-from tests.system.observatory_wire import LIMIT, Wired, obsids, until
-from tests.system.sal_kit import ARCHIVER, CAMERA, HEADERS, TAI, Heard, Peer
+from tests.system.observatory_wire import Wired, obsids
+from tests.system.sal_kit import ARCHIVER, CAMERA, HEADERS, TAI, Heard, Peer, until
 
 ALL = "site"
 OUTCOMES = ("imageRetrievalForArchiving", "imageInOODS")
@@ -144,10 +144,13 @@ def instrument(peer: Peer, site: SalSite, **more: Any) -> Iterator[Instrument]:
 
 
 @contextmanager
-def sal_site(here: Path, nursery: Nursery | None, count: int, **more: Any) -> Iterator[SalSite]:
-    """A new site; nothing runs yet. In the end nothing of it does."""
+def sal_site(
+    here: Path, nursery: Nursery | None = None, count: int = 0, images: Sequence[str] = (), **more: Any
+) -> Iterator[SalSite]:
+    """A new site of so many exposures, or of these; nothing runs yet. In the end nothing of it does."""
+    here.mkdir(exist_ok=True)
     root = here / "site"
-    made = SalSite(root, obsids(count), ledger_url=f"sqlite:///{root}/ledger.db", nursery=nursery, **more)
+    made = SalSite(root, images or obsids(count), ledger_url=f"sqlite:///{root}/ledger.db", nursery=nursery, **more)
     made.write()
     with closing(made):
         yield made
@@ -166,7 +169,3 @@ def due(site: SalSite, images: Sequence[str] = ()) -> set[tuple[str, str, str, s
     """Every outcome that is to be said."""
     ccds = [(each[1:3], each[5:7]) for each in site.detectors]
     return {(what, obsid, *ccd) for what in OUTCOMES for obsid in images or site.obsids for ccd in ccds}
-
-
-def patient(seconds: float = LIMIT) -> float:
-    return time.monotonic() + seconds

@@ -14,8 +14,8 @@ from skystow.model.acts import Milestone
 from skystow.simulate.comcam import COMCAM, Programme
 from tests.nursery import Nursery
 from tests.system.observatory_wire import CAMERA as INSTRUMENT
-from tests.system.observatory_wire import COMPONENTS, DAY_OBS, LIMIT, until
-from tests.system.sal_kit import ARCHIVER, COMPLETE, OFFLINE, STANDBY, Join, Peer, write_idl
+from tests.system.observatory_wire import COMPONENTS, DAY_OBS
+from tests.system.sal_kit import ARCHIVER, COMPLETE, LIMIT, OFFLINE, STANDBY, Join, Peer, until, write_idl
 from tests.system.sal_site import OUTCOMES, SalSite, due, instrument, outcomes, sal_site
 
 IGNORED = Programme().obsid(2)

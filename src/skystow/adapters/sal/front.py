@@ -203,19 +203,20 @@ class SalFront:
             self.check()
 
     def _beat(self, sample: Sample) -> None:
-        """Somebody else's. Beats are counted from the start on: whoever has the higher number was here first."""
+        """Somebody else's. Beats are counted from the start on: whoever has the higher number was here first, and of
+        two that have the same, who said it earlier."""
         self._heard_twin = True
         who = f"{shown(str(sample.values['private_identity']))}, process {sample.values['private_origin']}"
-        ours, theirs = self._beats, int(sample.values["private_seqNum"])
-        if theirs >= ours:
+        theirs = int(sample.values["private_seqNum"]), -float(sample.values["private_sndStamp"])
+        if theirs >= self._beats:
             self._twin = f"another {self.name} is alive on DDS ({who})"
         else:
-            self._node.log(f"another {self.name} has come ({who}); it should end, we were here first")
+            self._node.say_once(f"another {self.name} has come ({who}); it should end, we were here first")
 
     @property
-    def _beats(self) -> int:
+    def _beats(self) -> tuple[int, float]:
         writer = self._writers.get(HEARTBEAT)
-        return writer.written if writer is not None else 0
+        return (writer.written, -writer.stamp) if writer is not None else (0, 0.0)
 
     def _until(self, done: Callable[[], bool], seconds: float) -> None:
         due = time.monotonic() + seconds

@@ -98,6 +98,8 @@ class Writer:
         self._next = first
         self._lock = threading.Lock()
         self.written = 0
+        self.stamp = 0.0
+        """Of the latest sample, as SAL has it."""
 
     def write(self, values: Mapping[str, object], *, seq_num: int | None = None) -> int:
         """Returns the sample's private_seqNum. A field that this version of the topic lacks is left out.
@@ -105,8 +107,9 @@ class Writer:
         topic cannot hold."""
         with self._lock:
             number = self._next if seq_num is None else seq_num
+            stamp = tai(datetime.now(UTC))
             private = {
-                "private_sndStamp": tai(datetime.now(UTC)),
+                "private_sndStamp": stamp,
                 "private_seqNum": number,
                 "private_identity": self._identity,
                 "private_origin": os.getpid(),
@@ -120,7 +123,7 @@ class Writer:
             except DDSException as error:
                 text = f"{self.topic.dds_name} cannot be written: a reader takes nothing ({error.msg or error.code})"
                 raise Unreachable(text, place=PLACE) from error
-            self.written += 1
+            self.written, self.stamp = self.written + 1, stamp
             if seq_num is None:
                 self._next = self._next % (2**31 - 1) + 1
         return number
