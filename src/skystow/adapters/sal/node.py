@@ -134,7 +134,10 @@ class Writer:
 
     def flush(self, seconds: float) -> bool:
         """Whether all that was written is with every reader."""
-        return bool(self.entity.wait_for_acks(duration(milliseconds=int(seconds * 1000))))
+        try:
+            return bool(self.entity.wait_for_acks(duration(milliseconds=int(seconds * 1000))))
+        except AttributeError:  # 11.0.1 stumbles over its own name for a time-out
+            return False
 
 
 class Node:
