@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.system.directory_kit import Lab, MakeLab
+from tests.system.sal_kit import Join, alone, peers
 
 
 @pytest.fixture
@@ -22,3 +23,16 @@ def lab(tmp_path: Path) -> Iterator[MakeLab]:
     yield make
     for each in made:
         each.source.close()
+
+
+@pytest.fixture
+def prefix(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of the partitions of SAL of this test, which is in the environment."""
+    return alone(monkeypatch)
+
+
+@pytest.fixture
+def join(prefix: str) -> Iterator[Join]:
+    """Makes somebody else's programs on SAL."""
+    with peers(prefix) as made:
+        yield made

@@ -15,7 +15,8 @@ import pytest
 from skystow.adapters.clock import SystemClock
 from skystow.adapters.memory import MemoryFront, MemoryLedger
 from skystow.errors import ConfigError, Refused, Unreachable
-from skystow.hosts.csc import Csc
+from skystow.hosts.csc import STALE, Csc
+from skystow.hosts.obedience import Obedience
 from skystow.hosts.voice import Voice
 from skystow.image.standing import Standing
 from skystow.model.acts import Become, Effect, Reply, Say, Tell
@@ -89,16 +90,15 @@ class House:
         )
         self.levels: list[int] = []
         self.voice = Voice(self.front, GREETING, Authority(frozenset({NAME, "me@here"})))
-        self.csc = Csc(
-            self.front,
-            self.talk,
-            self.voice,
-            Outside(NAME, self.ledger.bus, lambda message: self.front.say("imageInOODS", obsid=message.key)),
-            authorised=authorised,
-            set_level=self.levels.append,
-        )
+        self.left = 0
+        obedience = Obedience(self.front, self.talk, self.voice, authorised=authorised, set_level=self.levels.append)
+        outcomes = Outside(NAME, self.ledger.bus, lambda message: self.front.say("imageInOODS", obsid=message.key))
+        self.csc = Csc(self.talk, self.voice, obedience, outcomes, self._leave)
         self.talk.log = self.csc.heard
         self.csc.open()
+
+    def _leave(self) -> None:
+        self.left += 1
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -161,6 +161,7 @@ def test_a_whole_day_of_commands() -> None:
             assert codes(acks) == [*PROGRESS, Code.COMPLETE], (name, acks)
         until(lambda: house.halt.is_set(), lambda: "it ends by exitControl")
     assert house.states() == [5, 1, 2, 1, 5, 4]
+    assert house.left == 1, "it has left SAL, though others in the process may go on"
 
 
 @pytest.mark.parametrize(("name", "state"), [("start", 1), ("exitControl", 4)])
@@ -331,3 +332,40 @@ def test_lists_of_people_are_changed_as_salobj_does(before: str, text: str, afte
 def test_a_list_that_is_none_is_refused(users: str) -> None:
     with pytest.raises(Refused, match="is not user@host"):
         Authority(frozenset()).changed(users + ",x y@z", "")
+
+
+def test_a_command_that_nobody_waits_for_any_more_is_not_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    now = time.monotonic()
+    monkeypatch.setattr("skystow.hosts.csc.monotonic", lambda: now - STALE - 1)
+    number = house.front.command("start")
+    monkeypatch.undo()
+    with house.running():
+        until(lambda: house.ended(number), lambda: house.front.log)
+    assert house.front.acks(number) == [(Code.ACK, ""), (Code.FAILED, f"{NAME} was not at work when it came")]
+    assert house.states() == [5]
+
+
+def test_how_a_command_ends_that_the_ledger_interrupted_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+
+    def lost(verb: Verb, patience: float) -> Summary:
+        raise Unreachable("start: it may still be obeyed", place=NAME)
+
+    monkeypatch.setattr(house.talk, "command", lost)
+    with house.running():
+        assert house.obey("start")[-1] == (Code.ABORTED, "start: it may still be obeyed")
+
+
+def test_commands_without_number_are_refused_at_once() -> None:
+    house = House()
+    numbers = [house.front.command("abort") for _ in range(1001)]
+    assert house.front.acks(numbers[-1]) == [(Code.FAILED, "1000 commands wait already")]
+    with house.running():
+        until(lambda: all(house.ended(number) for number in numbers), lambda: len(house.front.log))
+
+
+def test_a_list_that_becomes_too_long_is_refused() -> None:
+    many = Authority(frozenset()).changed(",".join(f"u{n}@h" for n in range(1000)), "")
+    with pytest.raises(Refused, match="more than 1000 names"):
+        many.changed("+one@more", "")

@@ -44,6 +44,7 @@ def watch(halt: Halt, name: str, events: Sequence[str], speech: Speech, *, count
         component.listen(events or [each for each in component.events if each not in QUIET], heard.put)
         left = count
         while left != 0 and not halt.is_set():
+            component.check()
             try:
                 event = heard.get(timeout=LOOK)
             except queue.Empty:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from skystow.hosts.csc import Csc
+from skystow.hosts.obedience import Obedience
 from skystow.hosts.voice import Voice
 from skystow.model.acts import Effect, Say
 from skystow.service.component import Component
@@ -48,8 +49,10 @@ def presented(house: House, components: Mapping[str, Component], tap: Tap) -> It
     with dressed(image, image.sal, publish, note) as dress:
         voice = Voice(dress.front, dress.greeting, dress.authority)
         outcomes = Outside(image.name, imaging.ledger.bus, dress.say)
-        csc = Csc(dress.front, talk, voice, outcomes, authorised=dress.authorised, set_level=tap.set_level)
+        obedience = Obedience(dress.front, talk, voice, authorised=dress.authorised, set_level=tap.set_level)
+        csc = Csc(talk, voice, obedience, outcomes, dress.leave)
         csc.open()
+        dress.ears.begin()
         talk.log = _both(log, csc.heard)
         tap.listeners.append(voice.line)
         component.extras = (*component.extras, csc.run)
@@ -58,7 +61,6 @@ def presented(house: House, components: Mapping[str, Component], tap: Tap) -> It
         finally:
             tap.listeners.remove(voice.line)
             talk.log = log
-            dress.front.close()
 
 
 def _both(first: Log, second: Log) -> Log:

@@ -11,55 +11,37 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from time import monotonic
 
-from skystow.errors import PlaceFault, Refused, Stopped
+from skystow.hosts.obedience import Obedience
 from skystow.hosts.voice import Voice
 from skystow.model.acts import Become, Effect, Tell
-from skystow.model.lifecycle import Summary, Verb
+from skystow.model.lifecycle import Summary
 from skystow.ports.sal import Code, Command, Front
 from skystow.service.halt import Halt
 from skystow.service.outside import Outside
 from skystow.service.talk import Talk
 
-VERBS = {
-    "start": Verb.START,
-    "enable": Verb.ENABLE,
-    "disable": Verb.DISABLE,
-    "standby": Verb.STANDBY,
-    "exitControl": Verb.EXIT,
-}
-SETTINGS = ("settingsToApply", "configurationOverride")
-"""What `start` is given: the older name, and the newer."""
-
 BEAT, LOOK = 1.0, 0.1
 STALE = 5.0
 """Seconds after which nobody expects any more that a command is begun: the component was resting after an error."""
 
-PROGRESS, LONGEST = 60.0, 3600.0
-"""Seconds from one CMD_INPROGRESS to the next, and for which a command may be under way (a commander's own limit)."""
+MANY = 1000
+"""Commands that may wait."""
 
 LEAVE = 1.5
 """Seconds for what was said last to reach whoever reads."""
 
 
 class Csc:
-    """`outcomes`: what waits to be published; `authorised`: the list of who may command is obeyed; `set_level`: of our
-    own log."""
+    """`outcomes`: what waits to be published. `leave`: ends all that we have on SAL; called when we are OFFLINE, since
+    others in this process may go on."""
 
     def __init__(
-        self,
-        front: Front,
-        talk: Talk,
-        voice: Voice,
-        outcomes: Outside,
-        *,
-        authorised: bool,
-        set_level: Callable[[int], None],
+        self, talk: Talk, voice: Voice, obedience: Obedience, outcomes: Outside, leave: Callable[[], None]
     ) -> None:
-        self.front, self.talk, self.voice, self.outcomes = front, talk, voice, outcomes
-        self.authorised, self.set_level = authorised, set_level
+        self.front: Front = voice.front
+        self.talk, self.voice, self.obedience, self.outcomes, self.leave = talk, voice, obedience, outcomes, leave
         self._commands: deque[tuple[float, Command]] = deque()
         self._called, self._told = Halt(), Halt()  # bells: of commands, of outcomes
 
@@ -69,6 +51,9 @@ class Csc:
 
     def _hear(self, command: Command) -> None:
         """In a thread of the front's."""
+        if len(self._commands) >= MANY:
+            self.front.ack(command, Code.FAILED, f"{MANY} commands wait already")
+            return
         self._commands.append((monotonic(), command))
         self._called.ring()
 
@@ -94,9 +79,11 @@ class Csc:
                 while self._commands:
                     came, command = self._commands.popleft()
                     late = "" if monotonic() - came < STALE else f"{self.front.name} was not at work when it came"
-                    group.create_task(self._obey(replace(command, wrong=command.wrong or late)))
+                    group.create_task(self.obedience.obey(command, late=late))
                 await self._called.nap(BEAT, since=rung)
         await asyncio.to_thread(self.front.flush, LEAVE)
+        if self.talk.state is Summary.OFFLINE:  # others in this process may go on
+            await asyncio.to_thread(self.leave)
 
     async def _beat(self, halt: Halt) -> None:
         beat = 0.0
@@ -114,51 +101,3 @@ class Csc:
             rung = halt.rung
             await self.outcomes.publish()
             await halt.nap(BEAT, since=rung)
-
-    # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _obey(self, command: Command) -> None:
-        self.front.ack(command, Code.ACK)
-        if self.authorised and not self.voice.authority.allows(command.identity):
-            self.front.ack(command, Code.NO_PERMISSION, f"‘{command.identity}’ is not on the list of who may command")
-            return
-        if command.wrong:
-            self.front.ack(command, Code.FAILED, command.wrong)
-            return
-        try:
-            self.front.ack(command, Code.COMPLETE, await self._done(command))
-        except Refused as refused:
-            self.front.ack(command, Code.FAILED, str(refused), number=refused.number)
-        except Stopped as fault:
-            self.front.ack(command, Code.FAILED, str(fault))
-        except PlaceFault as fault:  # begun, and nobody knows how it ends: the state will tell
-            self.front.ack(command, Code.ABORTED, str(fault))
-
-    async def _done(self, command: Command) -> str:
-        """Raises `Refused`, `PlaceFault`, `Stopped`."""
-        match command.name:
-            case name if name in VERBS:
-                await self._commanded(command, VERBS[name])
-                given = next((str(command.values[each]) for each in SETTINGS if command.values.get(each)), "")
-                return f"‘{given}’ is not looked at: the site file is the configuration" if given else ""
-            case "resetFromFault":
-                if self.talk.state is not Summary.FAULT:
-                    raise Refused(f"resetFromFault is not lawful in {self.talk.state.name}", remedy="it is in FAULT")
-                await self._commanded(command, Verb.STANDBY)
-            case "setLogLevel":
-                self.voice.louder(int(command.values["level"]))
-                self.set_level(self.voice.level)
-            case "setAuthList":
-                users, barred = (str(command.values[each]) for each in ("authorizedUsers", "nonAuthorizedCSCs"))
-                self.voice.listing(self.voice.authority.changed(users, barred))
-                return "" if self.authorised else "nobody is asked for it: LSST_DDS_ENABLE_AUTHLIST is not 1"
-            case _:
-                raise Refused(f"{self.front.name} does not do {command.name}")
-        return ""
-
-    async def _commanded(self, command: Command, verb: Verb) -> None:
-        obeyed = asyncio.ensure_future(asyncio.to_thread(self.talk.command, verb, LONGEST))
-        while not obeyed.done():
-            self.front.ack(command, Code.IN_PROGRESS, seconds=2 * PROGRESS)
-            await asyncio.wait([obeyed], timeout=PROGRESS)
-        await obeyed

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from skystow.errors import Refused
 from skystow.model.records import shown
 
+MOST = 1000
+"""Names on a list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Authority:
@@ -33,7 +36,7 @@ class Authority:
 
     def changed(self, users: str, barred: str) -> Authority:
         """`a@b, c@d` replaces a list, `+a@b` adds to it, `-a@b` takes from it; "" leaves it empty.
-        Raises `Refused` for what is no such list."""
+        Raises `Refused` for what is no such list, or becomes too long."""
         return replace(self, users=_changed(self.users, users, people=True), barred=_changed(self.barred, barred))
 
 
@@ -44,6 +47,8 @@ def _changed(before: frozenset[str], text: str, *, people: bool = False) -> froz
         if not name.isprintable() or " " in name or ("@" in name) != people:
             wanted = "user@host" if people else "the name of a component"
             raise Refused(f"‘{shown(name)}’ is not {wanted}; the list is unchanged")
+    if len(before | named) > MOST:
+        raise Refused(f"the list would have more than {MOST} names; it is unchanged")
     match sign:
         case "+":
             return before | named

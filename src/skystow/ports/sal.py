@@ -44,7 +44,8 @@ class Command:
 
 
 class Front(Protocol):
-    """One commandable component, as SAL sees it. What is said leaves in the order in which it was said."""
+    """One commandable component, as SAL sees it. States and acknowledgements leave in the order in which they were
+    said, and so do other events; neither wait for each other."""
 
     name: str
 
@@ -108,6 +109,9 @@ class Remote(Protocol):
         `seconds`, or within what the component asked for. Raises `ConfigError` for a command that there is not, and
         `Unreachable` where nobody of that name is there."""
         ...
+
+    def check(self) -> None:
+        """Whether all is well; to be asked now and then. Raises `Unreachable` where the connection has died."""
 
     def listen(self, events: Sequence[str], hear: Callable[[Event], None]) -> None:
         """From now on, what was said before first; `hear` is called in another thread. Raises `ConfigError` for an

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 from skystow.errors import PlaceFault
 from skystow.model.messages import Message
-from skystow.ports.talk import Bus, outside
+from skystow.ports.talk import Bus, Delivery, outside
 
 BATCH = 200
 
@@ -21,11 +21,15 @@ class Outside:
 
     async def publish(self) -> None:
         """All that waits; published, then taken out of the ledger, never the other way. What could not be published,
-        whoever's fault it is, waits there for the next time."""
+        whoever's fault it is, waits there for the next time, and what was is not said again for it."""
         try:
             while waiting := await asyncio.to_thread(self._bus.receive, self._address, limit=BATCH):
-                for said in [self._say(each.message) for each in waiting]:
-                    await asyncio.wrap_future(said)
-                await asyncio.to_thread(self._bus.accept, waiting)
+                published: list[Delivery] = []
+                try:
+                    for each in waiting:
+                        await asyncio.wrap_future(self._say(each.message))
+                        published.append(each)
+                finally:
+                    await asyncio.to_thread(self._bus.accept, published)
         except PlaceFault:
             return

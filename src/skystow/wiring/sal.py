@@ -26,6 +26,7 @@ from skystow.wiring.wires import needed
 
 if TYPE_CHECKING:
     from skystow.adapters.sal.definitions import Definitions
+    from skystow.adapters.sal.ears import Ears
     from skystow.adapters.sal.environment import Environment
     from skystow.adapters.sal.instrument import Instrument
     from skystow.adapters.sal.node import Node
@@ -44,9 +45,12 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Dressed:
-    """What the host of a component needs. `say` publishes an outcome; `greeting`: events that are said at first."""
+    """What the host of a component needs. `ears`: hear at once, and write down what they hear from `begin` on; `say`
+    publishes an outcome; `greeting`: events that are said at first; `leave`: ends all of it, once."""
 
     front: Front
+    ears: Ears
+    leave: Callable[[], None]
     say: Callable[[Message], Future[None]]
     greeting: Mapping[str, Mapping[str, object]]
     authority: Authority
@@ -62,7 +66,8 @@ def dressed(image: Image, config: Sal, publish: Callable[[Sequence[Say]], None],
     from skystow.adapters.sal.front import SalFront
     from skystow.adapters.sal.sense import told
 
-    try:
+    with ExitStack() as leaving:
+        leaving.callback(node.close)
         own = _definitions(image.name, config)
         front = SalFront(node, own, service=config.durability_service)
         camera, headers = (_definitions(each, config) for each in _sources(image, config))
@@ -77,13 +82,10 @@ def dressed(image: Image, config: Sal, publish: Callable[[Sequence[Say]], None],
             return front.say(event, **values)
 
         ears.open()
-        try:
-            mine = frozenset({image.name, _person()})
-            yield Dressed(front, say, _greeting(own), Authority(mine), environment.authorised)
-        finally:
-            ears.close()
-    finally:
-        node.close()
+        mine = frozenset({image.name, _person()})
+        leaving.callback(front.close)
+        leaving.callback(ears.close)  # first: it needs the node
+        yield Dressed(front, ears, leaving.close, say, _greeting(own), Authority(mine), environment.authorised)
 
 
 @dataclass(frozen=True, slots=True)

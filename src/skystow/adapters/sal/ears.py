@@ -7,6 +7,7 @@ bus, which is the ledger, is away, events wait in memory and are tried again.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
@@ -44,27 +45,32 @@ class Ears:
         *,
         first: int | None = None,
     ) -> None:
-        """Raises `ConfigError` where the definitions lack an event. Listens from `open` on."""
+        """Raises `ConfigError` where the definitions lack an event. Listens from `open` on, writes from `begin` on."""
         self._node, self._publish, self._address = node, publish, address
         self._topics = {each: camera.topic(f"logevent_{each}") for each in CAMERA}
         self._topics |= {each: headers.topic(f"logevent_{each}") for each in HEADERS}
         self._first = first_index(camera, first)
         self._heard: deque[Say] = deque()
         self._bell, self._ended = threading.Event(), threading.Event()
-        self._loud = False
+        self._loud, self._until = False, 0.0
         self._written: Future[None] | None = None
 
     def open(self) -> None:
-        self._written = self._node.run(self._write)
+        """Hear from now on."""
         for event, topic in self._topics.items():
             self._node.reader(topic, partial(self._hear, event))
 
+    def begin(self) -> None:
+        """Write down what was heard, and is: we are who is to hear it."""
+        self._written = self._node.run(self._write)
+
     def close(self) -> None:
-        """What was heard is written down first, if the bus is there."""
+        """What was heard is written down first, if the bus is there in time."""
+        self._until = time.monotonic() + LAST
         self._ended.set()
         self._bell.set()
         if self._written is not None:
-            wait([self._written], timeout=LAST)
+            wait([self._written], timeout=LAST + REST)
 
     def _hear(self, event: str, sample: Sample) -> None:
         try:
@@ -86,10 +92,12 @@ class Ears:
                 some = list(self._heard)
                 try:
                     self._publish(some)
-                except PlaceFault:
-                    if self._ended.wait(REST):
-                        self._node.log(f"{len(self._heard)} events are lost: the ledger was away until we ended")
+                except PlaceFault as fault:
+                    if self._ended.is_set() and time.monotonic() >= self._until:
+                        self._node.log(f"{len(self._heard)} events are lost, since we end: {fault}")
                         return
+                    if self._ended.wait(REST):
+                        time.sleep(REST / 5)
                     continue
                 for _ in some:
                     self._heard.popleft()

@@ -1,32 +1,39 @@
 """A commandable component on DDS: hears its commands, acknowledges them, publishes its events. See `ports.sal.Front`.
 
-What is said leaves by one thread, so that a state is published before the acknowledgement of the command that led to
-it, however slow a reader is; nobody else waits for that reader.
+States and acknowledgements leave by one thread, so that a state is published before the acknowledgement of the command
+that led to it. All other events leave by another one: who reads those and takes nothing holds up no command.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from skystow.adapters.sal.definitions import Definitions
 from skystow.adapters.sal.node import PLACE, Node, Sample, Writer
+from skystow.adapters.sal.tai import tai
+from skystow.adapters.sal.twin import Twin
 from skystow.errors import ConfigError, Unreachable
-from skystow.model.records import shown
 from skystow.ports.sal import Code, Command
 
-HEARTBEAT = "heartbeat"
-
-DISCOVERY, BEATS = 1.0, 3.5
-"""Seconds until whoever is there has been found, and until one that is alive has said so (it does each second)."""
+HEARTBEAT, LOG = "heartbeat", "logMessage"
 
 PATIENCE = 15.0
 """Seconds for which a reader that takes nothing is waited for; DDS gives up one that is frozen after ten."""
 
-LOOK = 0.05
+FLEETING = (HEARTBEAT, LOG)
+"""Events that are not waited for: the next one comes soon, or the log has them."""
+
+WAITING = 1000
+"""Lines of the log that wait for a reader; more are not said."""
+
+READ = {"setLogLevel": ("level",), "setAuthList": ("authorizedUsers", "nonAuthorizedCSCs")}
+"""Fields of commands that are looked at whatever the version."""
 
 RESULT = 256
 """Characters of an acknowledgement's sentence."""
@@ -54,20 +61,30 @@ class SalFront:
         """Raises `ConfigError` where the definitions lack what no component can do without."""
         self.name, self._node, self._definitions = definitions.component, node, definitions
         self._again = node.quality.transient and not service
-        self._heartbeat = definitions.topic(f"logevent_{HEARTBEAT}")
         self._ack_topic = definitions.topic("ackcmd")
+        self._ack_topic.must_have("ack", "error", "result", "identity", "origin", "cmdtype", "timeout")
+        for command, fields in READ.items():
+            if command in definitions.commands:
+                definitions.topic(f"command_{command}").must_have(*fields)
         self._writers: dict[str, Writer] = {}
         self._last: dict[str, Mapping[str, object]] = {}
         self._greeted: dict[str, frozenset[int]] = {}
-        self._twin = ""
-        self._heard_twin = False
-        self._thread = ThreadPoolExecutor(1, "sal write")
+        self._seen: dict[str, frozenset[int]] = {}
+        self._twin = Twin(node, definitions.topic(f"logevent_{HEARTBEAT}"))
+        self._broken: BaseException | None = None
+        self._room = threading.Semaphore(WAITING)
+        self._closed = threading.Event()
+        self._states, self._others = ThreadPoolExecutor(1, "sal states"), ThreadPoolExecutor(1, "sal events")
 
     def open(self, hear: Callable[[Command], None]) -> None:
-        self._alone()
+        self._twin.look()
+        if self._twin.alive:
+            self._node.close()
+            self.check()
         self._acks = self._node.writer(self._ack_topic)
         for event in self._definitions.events:
             self._writers[event] = self._node.writer(self._definitions.topic(f"logevent_{event}"))
+        self._twin.begin(self._writers[HEARTBEAT])
         for name in self._definitions.commands:
             topic = self._definitions.topic(f"command_{name}")
             self._node.reader(topic, partial(self._command, name, hear), unfit=partial(self._unfit, name, hear))
@@ -75,10 +92,10 @@ class SalFront:
     def check(self) -> None:
         if self._node.died is not None:
             raise Unreachable(f"DDS has died: {self._node.died}", place=PLACE) from self._node.died
-        if self._twin:
-            raise ConfigError(
-                self._twin, remedy="one of a name at a time: stop the other one, or name this one otherwise"
-            )
+        if self._broken is not None:
+            raise self._broken
+        if self._twin.alive:
+            raise ConfigError(self._twin.alive, remedy="stop the other one, or give this one another name")
         if self._again:
             self._greet()
 
@@ -90,7 +107,14 @@ class SalFront:
         return len(self._writers[event].matched())
 
     def say(self, event: str, **values: object) -> Future[None]:
-        return self._thread.submit(self._write, event, values)
+        thread = self._states if event in STATES or event == HEARTBEAT else self._others
+        if event != LOG:
+            return self._submit(thread, self._write, event, values)
+        if not self._room.acquire(blocking=False):
+            return _refused(f"{WAITING} lines of the log wait for a reader")
+        done = self._submit(thread, self._write, event, {"timestamp": tai(datetime.now(UTC)), **values})
+        done.add_done_callback(lambda _: self._room.release())
+        return done
 
     def ack(self, command: Command, code: Code, text: str = "", *, seconds: float = 0.0, number: int = 0) -> None:
         values = {
@@ -102,17 +126,35 @@ class SalFront:
             "cmdtype": self._definitions.command_number(command.name),
             "timeout": seconds,
         }
-        self._thread.submit(self._answer, values, command)
+        self._submit(self._states, self._written, self._acks, values, seq_num=command.seq_num)
 
     def flush(self, seconds: float) -> None:
         due = time.monotonic() + seconds
-        wait([self._thread.submit(_nothing)], timeout=seconds)
+        wait([self._submit(thread, _nothing) for thread in (self._states, self._others)], timeout=seconds)
         for each in (self._acks, *self._writers.values()):
             each.flush(max(0.001, due - time.monotonic()))
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._closed.set()
+        for thread in (self._states, self._others):
+            thread.shutdown(wait=True, cancel_futures=True)
         self._node.close()
+
+    def _submit(
+        self, thread: ThreadPoolExecutor, call: Callable[..., None], *args: object, **more: object
+    ) -> Future[None]:
+        try:
+            done = thread.submit(call, *args, **more)
+        except RuntimeError:  # it was shut down, perhaps just now
+            return _refused(f"{self.name} has left SAL")
+        done.add_done_callback(self._judge)
+        return done
+
+    def _judge(self, done: Future[None]) -> None:
+        """Nobody waits for most of what is said: an error that nobody foresaw is told by `check`."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not isinstance(error, Unreachable):
+            self._broken = error
 
     # ── saying ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,8 +163,7 @@ class SalFront:
             return  # this version of the interface does not have it
         if event in STATES:
             self._last[event] = values
-            self._greeted.setdefault(event, self._writers[event].matched())
-        self._written(self._writers[event], values, patience=0.0 if event == HEARTBEAT else PATIENCE)
+        self._written(self._writers[event], values, patience=0.0 if event in FLEETING else PATIENCE)
 
     def _written(
         self, writer: Writer, values: Mapping[str, object], *, seq_num: int | None = None, patience: float = PATIENCE
@@ -133,22 +174,25 @@ class SalFront:
             try:
                 writer.write(values, seq_num=seq_num)
             except Unreachable as fault:
-                if time.monotonic() >= due:
-                    self._node.log(str(fault))
+                if time.monotonic() >= due or self._closed.is_set():
+                    self._node.say_once(str(fault))
                     raise
             else:
                 return
 
-    def _answer(self, values: Mapping[str, object], command: Command) -> None:
-        self._written(self._acks, values, seq_num=command.seq_num)
-
     def _greet(self) -> None:
-        """Nobody keeps what is TRANSIENT: whoever came since is told, and so is everybody else."""
-        for event, values in list(self._last.items()):
+        """Nobody keeps what is TRANSIENT: whoever came since is told, and so is everybody else. But not before he has
+        had the time from one look to the next to find us, too."""
+        for event in list(self._last):
             there = self._writers[event].matched()
-            if there - self._greeted.get(event, frozenset()):
-                self.say(event, **values)
-            self._greeted[event] = there
+            found = there & self._seen.get(event, frozenset())
+            if found - self._greeted.get(event, frozenset()):
+                self._submit(self._states, self._repeat, event)
+            self._greeted[event], self._seen[event] = found, there
+
+    def _repeat(self, event: str) -> None:
+        """What is the latest now: a newer one may have been said while this waited."""
+        self._written(self._writers[event], self._last[event])
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,37 +210,11 @@ class SalFront:
         if isinstance(number, int) and isinstance(identity, str):
             hear(Command(name, {}, identity[:128], int(received.private_origin), number, wrong))
 
-    # ── alone under our name ────────────────────────────────────────────────────────────────────────────────────
 
-    def _alone(self) -> None:
-        """A process that was killed is still there for DDS for a while, but silent."""
-        self._node.reader(self._heartbeat, self._beat, foreign=True)
-        self._until(lambda: bool(self._node.writers_of(self._heartbeat)), DISCOVERY)
-        if self._node.writers_of(self._heartbeat):
-            self._until(lambda: self._heard_twin, BEATS)
-        if self._twin:
-            self._node.close()
-            self.check()
-
-    def _beat(self, sample: Sample) -> None:
-        """Somebody else's. Beats are counted from the start on: whoever has the higher number was here first."""
-        self._heard_twin = True
-        who = f"{shown(str(sample.values['private_identity']))}, process {sample.values['private_origin']}"
-        ours, theirs = self._beats, int(sample.values["private_seqNum"])
-        if theirs >= ours:
-            self._twin = f"another {self.name} is alive on DDS ({who})"
-        else:
-            self._node.log(f"another {self.name} has come ({who}); it should end, we were here first")
-
-    @property
-    def _beats(self) -> int:
-        writer = self._writers.get(HEARTBEAT)
-        return writer.written if writer is not None else 0
-
-    def _until(self, done: Callable[[], bool], seconds: float) -> None:
-        due = time.monotonic() + seconds
-        while not done() and time.monotonic() < due:
-            time.sleep(LOOK)
+def _refused(why: str) -> Future[None]:
+    refused: Future[None] = Future()
+    refused.set_exception(Unreachable(why, place=PLACE))
+    return refused
 
 
 def _nothing(*_: Any) -> None:

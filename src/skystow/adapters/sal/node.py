@@ -7,6 +7,7 @@ caller's thread, and wait there for readers that do not take what they are sent 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 from cyclonedds.core import (
     DDSException,
+    Entity,
     GuardCondition,
     InstanceState,
     Policy,
@@ -49,6 +51,12 @@ PLACE = "sal"
 AT_ONCE = 500
 """Samples of one topic that are taken before the others have their turn."""
 
+MANY = 1000
+"""Lines that are remembered, so as not to be said again so soon."""
+
+PRIVATE = ("private_seqNum", "private_identity", "private_origin")
+"""Fields without which nobody knows whose a sample is."""
+
 THREADS = 2
 """One takes what comes, one is for whoever else needs one (`Node.run`)."""
 
@@ -56,7 +64,7 @@ LOOK = 0.5
 """Seconds between two looks at who else is there, where nothing comes."""
 
 LEAVE = 5.0
-"""Seconds for our threads to end."""
+"""Seconds for our thread to end."""
 
 QUIET = 60.0
 """Seconds between two lines about samples of one topic that cannot be read."""
@@ -97,6 +105,8 @@ class Writer:
         self._next = first
         self._lock = threading.Lock()
         self.written = 0
+        self.stamp = 0.0
+        """Of the latest sample, as SAL has it."""
 
     def write(self, values: Mapping[str, object], *, seq_num: int | None = None) -> int:
         """Returns the sample's private_seqNum. A field that this version of the topic lacks is left out.
@@ -104,8 +114,9 @@ class Writer:
         topic cannot hold."""
         with self._lock:
             number = self._next if seq_num is None else seq_num
+            stamp = tai(datetime.now(UTC))
             private = {
-                "private_sndStamp": tai(datetime.now(UTC)),
+                "private_sndStamp": stamp,
                 "private_seqNum": number,
                 "private_identity": self._identity,
                 "private_origin": os.getpid(),
@@ -119,7 +130,7 @@ class Writer:
             except DDSException as error:
                 text = f"{self.topic.dds_name} cannot be written: a reader takes nothing ({error.msg or error.code})"
                 raise Unreachable(text, place=PLACE) from error
-            self.written += 1
+            self.written, self.stamp = self.written + 1, stamp
             if seq_num is None:
                 self._next = self._next % (2**31 - 1) + 1
         return number
@@ -130,7 +141,10 @@ class Writer:
 
     def flush(self, seconds: float) -> bool:
         """Whether all that was written is with every reader."""
-        return bool(self.entity.wait_for_acks(duration(milliseconds=int(seconds * 1000))))
+        try:
+            return bool(self.entity.wait_for_acks(duration(milliseconds=int(seconds * 1000))))
+        except AttributeError:  # 11.0.1 stumbles over its own name for a time-out
+            return False
 
 
 class Node:
@@ -141,7 +155,7 @@ class Node:
         self.bad: Counter[str] = Counter()
         """Samples that could not be read, by topic."""
         try:
-            _configured(environment.domain, environment.configuration)
+            configured(environment.domain, environment.configuration)
             self._participant = DomainParticipant(environment.domain)
         except DDSException as error:
             remedy = "look at LSST_DDS_INTERFACE, LSST_DDS_DOMAIN_ID and CYCLONEDDS_URI"
@@ -156,7 +170,7 @@ class Node:
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._threads = ThreadPoolExecutor(THREADS, "sal")
         self._jobs: list[Future[None]] = []
-        self.run(self._turn)
+        self._turning = self.run(self._turn)
 
     def run(self, job: Callable[[], None]) -> Future[None]:
         """In a thread of ours, until it ends by itself; an error of it is ours."""
@@ -176,7 +190,7 @@ class Node:
         qos = self.quality.offered(category)
         entity = DataWriter(self._publisher(partition), self._topic(topic), qos=qos)
         self.peers.ours(Endpoint(topic, qos, partition, writes=True, entity=entity))
-        return Writer(topic, entity, self.identity, self._say_once, first)
+        return Writer(topic, entity, self.identity, self.say_once, first)
 
     def reader(
         self, topic: Topic, hear: Hear, *, unfit: Unfit | None = None, history: bool = False, foreign: bool = False
@@ -200,15 +214,20 @@ class Node:
         return frozenset(handle for end in ends for handle in end.get_matched_publications())
 
     def close(self) -> None:
-        """Leave DDS, at once."""
+        """Leave DDS, at once, with all that is ours there: nobody has to miss us first. Whoever runs in a thread of
+        ours (`run`) ends by himself."""
+        if self._ended.is_set():
+            return
         self._ended.set()
         self._guard.set(True)
-        wait(self._jobs, timeout=LEAVE)
+        wait([self._turning], timeout=LEAVE)
         self._threads.shutdown(wait=False)
         with self._lock:
             for each in self._readers:
                 self._waitset.detach(each.condition)
             self._readers.clear()
+        if self._turning.done():
+            Entity.__del__(self._participant)  # the binding has no other way
 
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -222,11 +241,31 @@ class Node:
                 self.peers.look()
 
     def _give_out(self) -> None:
+        """In the order in which it was said, whatever topic it came by: one that was said before another is here when
+        that one is, but our look at its topic may have come before it. So we look twice, and what is newer than all of
+        the first look waits for the next."""
+        held, until = self._look()
+        while held and not self._ended.is_set():
+            newest = min(until, max(sample.said for sample, _ in held))
+            more, until = self._look()
+            held = sorted([*held, *more], key=lambda pair: pair[0].said)
+            due = [pair for pair in held if pair[0].said <= newest]
+            held = held[len(due) :]
+            for sample, hear in due:
+                hear(sample)
+
+    def _look(self) -> tuple[list[tuple[Sample, Hear]], float]:
+        """What is there, and up to when nothing older can be left (of a topic of which we left some)."""
         with self._lock:
             readers = list(self._readers)
-        samples = [(sample, each.hear) for each in readers for sample in self._taken(each)]
-        for sample, hear in sorted(samples, key=lambda pair: pair[0].said):
-            hear(sample)
+        found: list[tuple[Sample, Hear]] = []
+        until = math.inf
+        for each in readers:
+            taken = self._taken(each)
+            found += [(sample, each.hear) for sample in taken]
+            if len(taken) >= AT_ONCE:
+                until = min(until, taken[-1].said)
+        return found, until
 
     def _taken(self, reader: _Reader) -> list[Sample]:
         found: list[Sample] = []
@@ -247,12 +286,15 @@ class Node:
         """One more sample that could not be used."""
         self.bad[topic.dds_name] += 1
         count = self.bad[topic.dds_name]
-        self._say_once(
+        self.say_once(
             f"{topic.dds_name}: skipped what cannot be read ({error})", of=topic.dds_name, more=f"; {count} in all"
         )
 
-    def _say_once(self, text: str, *, of: str = "", more: str = "") -> None:
+    def say_once(self, text: str, *, of: str = "", more: str = "") -> None:
+        """Once a minute. `of`: the same for all that are one line (else each text is its own); `more` follows it."""
         now, key = time.monotonic(), of or text
+        if len(self._noted) > MANY:
+            self._noted.clear()
         if now - self._noted.get(key, -QUIET) >= QUIET:
             self._noted[key] = now
             self.log(text + more)
@@ -263,6 +305,7 @@ class Node:
         with self._lock:
             key = topic.dds_name, bounds
             if key not in self._topics:
+                topic.must_have(*PRIVATE)
                 made = types.make(topic) if bounds else types.make(topic, bounds=False)
                 self._topics[key] = DdsTopic(self._participant, topic.dds_name, made)
             return self._topics[key]
@@ -282,7 +325,7 @@ class Node:
 
 
 @cache
-def _configured(domain: int, configuration: str | None) -> Domain | None:
+def configured(domain: int, configuration: str | None) -> Domain | None:
     """A domain is configured once in a process, and kept as long. None: the library reads the environment itself."""
     return Domain(domain, configuration) if configuration is not None else None
 

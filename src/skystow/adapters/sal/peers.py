@@ -148,7 +148,7 @@ class Peers:
             if not reasons and their.topic_name == our.topic.dds_name and not our.meets(their.handle):
                 again = looks < 5
                 if not again:
-                    reasons = [f"its type {shown(their.type_name)} has other fields than ours"]
+                    reasons = [f"DDS does not say why; most likely its {shown(their.type_name)} has other fields"]
             for reason in reasons:
                 self._say(their, our, reason)
         return again

@@ -95,10 +95,42 @@ def differences(offered: Qos, asked: Qos) -> Iterator[str]:
         yield "destination order: BY_RECEPTION_TIMESTAMP is offered, BY_SOURCE_TIMESTAMP is asked"
     if _LIVELINESS.index(_name(offered, "Liveliness")) < _LIVELINESS.index(_name(asked, "Liveliness")):
         yield f"liveliness: {_name(offered, 'Liveliness')} is offered, {_name(asked, 'Liveliness')} is asked"
+    offers, asks = _representations(offered), _representations(asked)
+    if not offers & asks:
+        yield f"data representation: {_listed(offers)} is offered, {_listed(asks)} is asked"
+    yield from _presentations(offered, asked)
     for what, field in (("Deadline", "deadline"), ("LatencyBudget", "budget")):
         ours_, theirs_ = _number(offered, what, field), _number(asked, what, field)
         if ours_ is not None and theirs_ is not None and ours_ > theirs_:
             yield f"{what}: {ours_ / 1e9:g} s is offered, {theirs_ / 1e9:g} s is asked"
+
+
+_SCOPES = ("Instance", "Topic", "Group")
+
+
+def _presentations(offered: Qos, asked: Qos) -> Iterator[str]:
+    ours, theirs = _policy(offered, "PresentationAccessScope"), _policy(asked, "PresentationAccessScope")
+    scopes = [
+        _SCOPES.index(type(each).__name__.rpartition(".")[2]) if each is not None else 0 for each in (ours, theirs)
+    ]
+    if scopes[0] < scopes[1]:
+        yield f"presentation: {_SCOPES[scopes[0]].upper()} is offered, {_SCOPES[scopes[1]].upper()} is asked"
+    for what in ("coherent_access", "ordered_access"):
+        if getattr(theirs, what, False) and not getattr(ours, what, False):
+            yield f"presentation: no {what.replace('_', ' ')} is offered, it is asked"
+
+
+def _representations(qos: Qos) -> frozenset[str]:
+    """Where it is not said it is XCDR1 (DDS-XTypes 1.3, 7.6.3.1.1)."""
+    policy = _policy(qos, "DataRepresentation")
+    if policy is None:
+        return frozenset({"XCDR1"})
+    said = {"XCDR1": policy.use_cdrv0_representation, "XCDR2": policy.use_xcdrv2_representation}
+    return frozenset(name for name, used in said.items() if used)
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " or ".join(sorted(names)) or "none that we know"
 
 
 def partitions(qos: Qos) -> tuple[str, ...]:

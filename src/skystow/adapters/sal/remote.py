@@ -17,6 +17,9 @@ from skystow.ports.sal import Acknowledgement, Code, Event
 THERE = 5.0
 """Seconds that a component has to be found."""
 
+LONGEST = 86400.0
+"""Seconds for which a component is waited for, whatever it asks for."""
+
 LOOK = 0.02
 NUMBERS = 2**31 - 1
 
@@ -31,7 +34,9 @@ class SalRemote:
         self.events: Sequence[str] = definitions.events
         self._acks: queue.SimpleQueue[Sample] = queue.SimpleQueue()
         self._writers: dict[str, Writer] = {}
-        node.reader(definitions.topic("ackcmd"), self._acks.put)
+        acks = definitions.topic("ackcmd")
+        acks.must_have("ack", "error", "result", "identity", "origin", "timeout")
+        node.reader(acks, self._acks.put)
 
     # ── commanding ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -53,9 +58,12 @@ class SalRemote:
         number = writer.write(values)
         due, answered = time.monotonic() + seconds, False
         while True:
+            self.check()
             try:
-                sample = self._acks.get(timeout=max(0.0, due - time.monotonic()))
+                sample = self._acks.get(timeout=min(1.0, max(0.0, due - time.monotonic())))
             except queue.Empty:
+                if time.monotonic() < due:
+                    continue
                 code = Code.TIMEOUT if answered else Code.NO_ACK
                 yield Acknowledgement(code, f"no answer within {seconds:g} s", 0.0, 0)
                 return
@@ -63,10 +71,14 @@ class SalRemote:
                 continue
             answered = True
             if found.code is Code.IN_PROGRESS:
-                due = max(due, time.monotonic() + found.seconds)
+                due = max(due, time.monotonic() + min(found.seconds, LONGEST))
             yield found
             if found.code.final:
                 return
+
+    def check(self) -> None:
+        if self._node.died is not None:
+            raise Unreachable(f"DDS has died: {self._node.died}", place=PLACE) from self._node.died
 
     def _known(self, name: str) -> str:
         if name not in self.commands:

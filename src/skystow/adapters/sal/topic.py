@@ -91,6 +91,14 @@ class Topic:
             )
         )
 
+    def must_have(self, *fields: str) -> None:
+        """Raises `ConfigError` where it lacks one."""
+        if missing := [each for each in fields if not self.has(each)]:
+            raise ConfigError(
+                f"{self.component} {self.name} has no field {', '.join(missing)} in these SAL definitions",
+                remedy="no SAL does without; is the directory of definitions the right one?",
+            )
+
     def has(self, field: str) -> bool:
         return any(each.name == field for each in self.fields)
 
