@@ -3,4 +3,5 @@
 package_name = "skystow"
 agents = {
     "PysmurfArchiverAgent": {"module": "skystow.hosts.pysmurf_archiver", "entry_point": "main"},
+    "PysmurfMonitor": {"module": "skystow.hosts.pysmurf_monitor", "entry_point": "main"},
 }

@@ -9,9 +9,10 @@ from typing import Any
 
 from ocs.ocs_agent import param
 
-from skystow.config.pysmurf_agent import SMURF_ROOT, AgentOptions, agent_site
+from skystow.config.pysmurf_agent import AgentOptions, agent_site
 from skystow.errors import SkystowError
-from skystow.hosts.ocs_agent import Halts, Parser, start
+from skystow.hosts.ocs_agent import Halts, start
+from skystow.hosts.ocs_parsers import archiver_parser as make_parser
 from skystow.model.records import plain
 from skystow.service.account import degraded, figures
 from skystow.wiring.attended import Attended
@@ -130,30 +131,6 @@ def _told(act: Any) -> tuple[bool, str]:
         return False, str(fault)
 
 
-def make_parser(parser: Any = None) -> Any:
-    parser = parser if parser is not None else Parser(prog="PysmurfArchiverAgent")
-    group = parser.add_argument_group("Agent options")
-    group.add_argument("--data-dir", help="directory that the files are archived in")
-    group.add_argument(
-        *("--target", "--targets"),
-        *(),
-        dest="target",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="instance id of a PysmurfMonitor whose files are archived; several may be named",
-    )
-    group.add_argument("--host", help="[user@]host of the SMuRF server; without it the files are on this host")
-    group.add_argument("--user", help="ssh user there")
-    group.add_argument(
-        "--smurf-root", help=f"directory that the registered paths must be below; {SMURF_ROOT} if not given"
-    )
-    modes = ("idle", "init", "run")
-    group.add_argument("--mode", choices=modes, default="run", help="idle and init: do not start run at boot")
-    group.add_argument("--skystow-site", metavar="FILE", help="a site file, which then says all of the above but mode")
-    return parser
-
-
 def _register(agent: Any, options: Any) -> None:
     said = AgentOptions(
         options.data_dir, options.target, options.host, options.user, options.smurf_root, options.skystow_site
@@ -170,5 +147,4 @@ def main(args: Any = None) -> None:
     start("PysmurfArchiverAgent", make_parser(), _register, args)
 
 
-if __name__ == "__main__":
-    main()
+__all__ = ["main", "make_parser"]

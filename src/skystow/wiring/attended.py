@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from skystow.config import Site
 from skystow.engine.audit import verify
-from skystow.errors import ConfigError, SkystowError
+from skystow.errors import ConfigError
 from skystow.model.transfer import Step
 from skystow.ports import Stop
 from skystow.service.account import Account
+from skystow.service.again import again_and_again
 from skystow.service.halt import Halt
 from skystow.wiring import House, build
 from skystow.wiring.documents import dossier_document
@@ -29,8 +29,6 @@ Show = Callable[[dict[str, Any]], None]
 
 BEAT = 1.0
 """Seconds between two documents."""
-
-FIRST_REST, LONGEST_REST = 1.0, 60.0
 
 NAMED = 20
 """Damaged files that a verification names."""
@@ -55,27 +53,20 @@ class Attended:
 
     def run(self, halt: Halt, show: Show) -> None:
         """Until `halt`, whatever happens."""
-        rest = FIRST_REST
-        while not halt.is_set():
-            began = time.monotonic()
-            try:
-                with build(self.site) as house:
-                    self._house = house
-                    try:
-                        asyncio.run(self._serve(house, halt, show))
-                    finally:
-                        self._house = None
-            except SkystowError as fault:
-                self._tell_once("; ".join((f"not at work: {fault}", *getattr(fault, "problems", ()))))
-                show(self._last | {"timestamp": time.time(), "fault": str(fault)})
-            except Exception as error:  # noqa: BLE001 - it is told, and nobody else would begin again
-                self.tell(f"unforeseen, please report it: {''.join(traceback.format_exception(error))}")
-                show(self._last | {"timestamp": time.time(), "fault": f"{type(error).__name__}: {error}"})
-            if time.monotonic() - began > LONGEST_REST:
-                rest = FIRST_REST
-            if not halt.wait(0):
-                halt.wait(rest)
-            rest = min(LONGEST_REST, rest * 2)
+
+        def work() -> None:
+            with build(self.site) as house:
+                self._house = house
+                try:
+                    asyncio.run(self._serve(house, halt, show))
+                finally:
+                    self._house = None
+
+        def tell(text: str) -> None:
+            self._tell_once(f"not at work: {text}")
+            show(self._last | {"timestamp": time.time(), "fault": text})
+
+        again_and_again(work, halt, tell=tell)
 
     async def _serve(self, house: House, halt: Halt, show: Show) -> None:
         work = Halt(halt)
