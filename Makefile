@@ -39,9 +39,9 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) install -q -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
-$(CROSSBAR)/.made: tests/crossbar-constraints.txt tools/venv
+$(CROSSBAR)/.made: deploy/crossbar/constraints.txt tools/venv
 	tools/venv $(CROSSBAR)
-	$(CROSSBAR)/bin/python -m pip --disable-pip-version-check install -q -c tests/crossbar-constraints.txt crossbar
+	$(CROSSBAR)/bin/python -m pip --disable-pip-version-check install -q -c deploy/crossbar/constraints.txt crossbar
 	touch $@
 
 tools:
