@@ -17,6 +17,7 @@ from tests.sshd import Sshd
 from tests.system.cli_kit import until
 from tests.system.ocs_kit import ARCHIVER, LIMIT, MONITOR, Station, archiver_entry, instead, names, ocs, station
 
+pytestmark = pytest.mark.timeout(300)
 BOXED = ["bwrap", "--die-with-parent"]
 
 
@@ -123,6 +124,40 @@ def test_killed_in_the_middle(here: Station) -> None:
     here.has_all(names(300))
 
 
+def test_a_router_that_comes_later(here: Station) -> None:
+    """It archives from boot, and can be ended, without one."""
+    here.router.kill()
+    try:
+        for n in range(2):
+            here.register(names(20, 20 * n))
+            here.start(ARCHIVER)
+            until(lambda: here.copied() == 20 + 20 * n, here.running[ARCHIVER])  # type: ignore[arg-type]  # noqa: B023
+            if n == 0:
+                assert here.stop(ARCHIVER) == 0
+    finally:
+        here.router.start()
+    here.until(here.client(ARCHIVER), lambda session: session["data"]["archived"] == 20)
+    here.has_all(names(40))
+
+
+def test_one_that_the_router_will_not_have_goes_on_and_is_there_later(here: Station) -> None:
+    """As after a restart while the router still knows the predecessor, whose name is taken."""
+    here.start(ARCHIVER)
+    client = here.client(ARCHIVER)
+    here.until(client, lambda session: session["status"] == "running")
+    first = here.running[ARCHIVER]
+    here.start(ARCHIVER)
+    until(lambda: "Is this agent already running?" in here.said(ARCHIVER))
+    until(lambda: "nobody asked: the work goes on" in here.said(ARCHIVER))
+    first.kill()
+    first.wait(LIMIT)
+    here.register(names(20))
+    until(lambda: here.copied() == 20, here.running[ARCHIVER])  # type: ignore[arg-type]
+    session = here.until(client, lambda session: session["data"].get("archived") == 20)
+    assert session["status"] == "running"
+    here.has_all(names(20))
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_without_a_router_it_archives_and_is_back_by_itself(here: Station, how: str) -> None:
     """Longer than OCS's own patience is with the site file's `crossbar_timeout: 1`."""
@@ -142,6 +177,14 @@ def test_without_a_router_it_archives_and_is_back_by_itself(here: Station, how: 
     assert after["session_id"] == before["session_id"], "the process was never stopped"
     here.alive(ARCHIVER)
     here.has_all(names(40))
+    if how == "stop":
+        return
+    here.router.kill()
+    try:
+        until(lambda: here.said(ARCHIVER).count("transport disconnected") > 1)
+        assert here.stop(ARCHIVER) == 0, "SIGTERM ends it in order without a router, too"
+    finally:
+        here.router.start()
 
 
 def test_the_database_is_away_for_a_while(here: Station) -> None:

@@ -12,6 +12,8 @@ from tests.servers import Server
 from tests.system.cli_kit import until
 from tests.system.ocs_kit import ARCHIVER, LIMIT, Station, archiver_entry, names, station
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def here(tmp_path: Path, router: Router, mariadb: Server) -> Iterator[Station]:

@@ -19,6 +19,8 @@ from tests.system.cli_kit import until
 from tests.system.ocs_kit import ARCHIVER, LIMIT, MONITOR, Station, archiver_entry, content, names, ocs, station
 from tests.system.table_kit import TABLE
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 def here(tmp_path: Path, router: Router, mariadb: Server) -> Iterator[Station]:

@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ocs import ocs_agent, site_config
+from twisted.internet import reactor as twisted_reactor
 
 from skystow.errors import SkystowError
 from skystow.service.halt import Halt
+
+reactor: Any = twisted_reactor
+"""Its types are of interfaces that type checkers do not follow."""
 
 FOR_EVER = 0
 """Of `--crossbar-timeout`: wait for a router however long it takes."""
@@ -39,6 +43,11 @@ def start(agent_class: str, parser: argparse.ArgumentParser, register: Callable[
     runner.run(agent, auto_reconnect=True)
 
 
+def at_boot(agent: Any, process: str, params: dict[str, Any]) -> None:
+    """Start it with the reactor. OCS's own `startup` would wait for a router, and the work needs none."""
+    reactor.callWhenRunning(agent.start, process, params, agent)
+
+
 def problems(fault: SkystowError) -> Sequence[str]:
     return getattr(fault, "problems", ())
 
@@ -49,6 +58,12 @@ class Halts:
     def __init__(self, agent: Any) -> None:
         self._agent = agent
         self._halts: dict[int, Halt] = {}
+        reactor.addSystemEventTrigger("before", "shutdown", self._all)
+
+    def _all(self) -> None:
+        """Whatever ends the reactor: it waits for our threads."""
+        for halt in self._halts.values():
+            halt.set()
 
     def of(self, session: Any) -> Halt:
         return self._halts.setdefault(session.session_id, Halt())
@@ -56,9 +71,10 @@ class Halts:
     def stop(self, session: Any, params: Any) -> tuple[bool, str]:
         """For OCS, as a stopper or aborter."""
         beat = self._agent.heartbeat_call
-        if beat is not None and not beat.running:
-            # OCS leaves a router that would not have it, and stops all that runs; it joins again, and starts nothing.
-            return False, "the router was left, nobody asked: the work goes on"
+        if beat is None or not beat.running:
+            # OCS leaves a router that will not have it, as when our predecessor is still known there, and stops all
+            # that runs; it joins again, and starts nothing. No client can ask meanwhile; a shutdown has its own way.
+            return False, "no router, so nobody asked: the work goes on"
         self.of(session).set()
         if session.status == "running":
             session.set_status("stopping")

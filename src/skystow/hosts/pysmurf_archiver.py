@@ -11,7 +11,7 @@ from ocs.ocs_agent import param
 
 from skystow.config.pysmurf_agent import AgentOptions, agent_site
 from skystow.errors import SkystowError
-from skystow.hosts.ocs_agent import Halts, start
+from skystow.hosts.ocs_agent import Halts, at_boot, start
 from skystow.hosts.ocs_parsers import archiver_parser as make_parser
 from skystow.model.records import plain
 from skystow.service.account import degraded, figures
@@ -47,9 +47,8 @@ class PysmurfArchiverAgent:
              'backlog': 12, 'retrying': 0, 'quarantined': 0, 'conflicts': 0, 'dead_letters': 0,
              'oldest_waiting': {'file': '15647/tune_band/1564799250_b1.txt', 'since': 1619999990.0, 'seconds': 10.0},
              'last_files': [{'file': '/data/pysmurf/15647/…', 'size': 4096, 'at': 1619999999.5}],
-             'rates': {'files_per_s': 35.2, 'bytes_per_s': 6300000.0},
-             'places': {'archive': {'well': True, 'since': None, 'reason': ''}},
-             'notes': [], 'fault': ''}
+             'rates': {'files_per_s': 35.2, 'bytes_per_s': 6300000.0}, 'notes': [], 'fault': '',
+             'places': {'archive': {'well': True, 'since': None, 'reason': ''}}}
         """
 
         def show(document: dict[str, Any]) -> None:
@@ -67,8 +66,7 @@ class PysmurfArchiverAgent:
     def retry(self, session: Any, params: Any) -> tuple[bool, str]:
         """retry(file=None, all=False)
 
-        **Task** - Try again what failed too often: one file, or all that are quarantined. Conflicts need
-        ``skystow resolve``.
+        **Task** - Try again what failed too often: one file, or all that are quarantined, but for conflicts.
 
         Parameters:
             file (str): its path, at the source or in the archive, or its number.
@@ -137,10 +135,12 @@ def _register(agent: Any, options: Any) -> None:
     )
     archiver = Attended(agent_site(said, os.environ), tell=lambda text: agent.log.warn("{text}", text=text))
     ours = PysmurfArchiverAgent(agent, archiver)
-    agent.register_process("run", ours.run, ours.halts.stop, startup=options.mode == "run")
+    agent.register_process("run", ours.run, ours.halts.stop)
     agent.register_task("retry", ours.retry)
     agent.register_task("trace", ours.trace)
     agent.register_task("verify", ours.verify, aborter=ours.halts.stop)
+    if options.mode == "run":
+        at_boot(agent, "run", {})
 
 
 def main(args: Any = None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ocs.ocs_agent import param
 
 from skystow.config.pysmurf_agent import SMURF_ROOT
-from skystow.hosts.ocs_agent import Halts, start
+from skystow.hosts.ocs_agent import Halts, at_boot, start
 from skystow.hosts.ocs_feeds import Feeds
 from skystow.hosts.ocs_parsers import monitor_parser as make_parser
 from skystow.service.again import again_and_again
@@ -82,8 +82,8 @@ def _register(agent: Any, options: Any) -> None:
     )
     check(said, os.environ)
     ours = PysmurfMonitor(agent, said, options.max_feeds)
-    startup = {"test_mode": options.test_mode}
-    agent.register_process("run", ours.run, ours.halts.stop, startup=startup)
+    agent.register_process("run", ours.run, ours.halts.stop)
+    at_boot(agent, "run", {"test_mode": options.test_mode})
 
 
 def main(args: Any = None) -> None:
