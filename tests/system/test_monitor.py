@@ -279,6 +279,37 @@ def test_the_table_is_away_and_the_monitor_too(bench: Bench) -> None:
     assert sorted(bench.rows()) == sorted(map(str, paths))
 
 
+class Hanging(Away):
+    """A table whose server takes a statement and answers nothing."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+    def mark(self) -> int:
+        self.asked.set()
+        self.answer.wait(60)
+        return int(self.inner.mark())
+
+
+def test_it_ends_though_the_table_does_not_answer(bench: Bench) -> None:
+    path = bench.write("1/a.txt")
+    hanging: list[Hanging] = []
+
+    def wrapped(registrar: Any) -> Hanging:
+        hanging.append(Hanging(registrar))
+        return hanging[-1]
+
+    with bench.monitor(wrapped) as monitor:
+        Publisher(bench.port).register(path)
+        assert hanging[0].asked.wait(60)
+        assert monitor.document()["spool"]["waiting"] == 1
+    hanging[0].answer.set()
+    with bench.monitor():
+        bench.registered(1)
+    assert bench.rows() == [str(path)]
+
+
 def test_a_file_that_never_comes_is_given_up(bench: Bench) -> None:
     bench.write("1/another.txt")  # the root is there, and is no disk that somebody forgot to mount
     with bench.monitor(patience=0.0) as monitor:

@@ -208,6 +208,24 @@ def test_the_database_is_away_for_a_while(here: Station) -> None:
     here.has_all(names(40))
 
 
+def test_it_ends_in_time_while_the_database_takes_statements_and_answers_none(here: Station) -> None:
+    here.register(names(20))
+    here.start(ARCHIVER)
+    client = here.client(ARCHIVER)
+    here.until(client, lambda session: session["data"].get("archived") == 20)
+    until(lambda: here.copied() == 20)
+    with here.server.frozen():
+        begun = here.data(client)["data"]["timestamp"]
+        here.until(client, lambda session: session["data"]["timestamp"] > begun + 7)  # a look at the table is stuck
+        assert client.run.stop()[0] == 0
+        assert client.run.wait(timeout=40)[0] == 0
+        assert here.data(client)["success"] is True
+    assert client.run.start()[0] == 0
+    here.register(names(5, 20))
+    until(lambda: here.copied() == 25)
+    here.has_all(names(25))
+
+
 def test_tasks_and_feed(here: Station) -> None:
     here.register(names(5))
     (here.src / names(1)[0]).write_bytes(b"moonlight")

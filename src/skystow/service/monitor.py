@@ -2,7 +2,7 @@
 
     receive    a thread that does nothing else: the kernel holds little
     sort       a thread: read, count, publish what is only news; spool files durably, many in one commit
-    register   what is in the spool: prove the file, write its row, forget it; while the table is away it waits
+    register   a thread: what is in the spool: prove the file, write its row, forget it; without the table it waits
 
 Killed at any moment, it loses what it had taken from the kernel and not yet spooled, some milliseconds' worth; the next
 datagrams of those senders show it as a gap.
@@ -49,6 +49,9 @@ FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
 """Seconds until a file that is not there is looked for again."""
 
 SENDERS, SHOWN = 1_000, 50
+BEAT, GRACE = 1.0, 3.0
+"""Seconds between two documents; for each thread to end."""
+
 QUIET = 60.0
 """Seconds in which a sender is complained of once."""
 
@@ -90,6 +93,7 @@ class Monitor:
         self._last: deque[dict[str, Any]] = deque(maxlen=10)
         self._waiting = spool.census().waiting
         self._lock = threading.Lock()
+        self._in_hand = 0
 
     def run(self, stop: Stop, show: Show, *, idle: Callable[[], bool] | None = None) -> None:
         """Until `stop`, or until `idle()` where nothing waits. `show` is given a document, once a second."""
@@ -100,17 +104,17 @@ class Monitor:
                 work(ended)
             except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for us
                 died.append(error)
+            finally:
                 ended.set()
 
-        threads = [threading.Thread(target=own, args=(work,), daemon=True) for work in (self._receive, self._sort)]
+        jobs = (self._receive, self._sort, lambda stop: self._register(stop, idle))
+        threads = [threading.Thread(target=own, args=(job,), daemon=True) for job in jobs]
         for thread in threads:
             thread.start()
-        try:
-            self._register(ended, show, idle)
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join(5)
+        while not ended.wait(BEAT):
+            show(self.document())
+        for thread in threads:  # one that waits for a server that answers nothing is left behind
+            thread.join(GRACE)
         show(self.document())
         for error in died:
             raise error
@@ -129,7 +133,8 @@ class Monitor:
         """What was received is sorted to its end, also after `stop`."""
         while True:
             over = stop.is_set()
-            batch = [self._held.popleft() for _ in range(min(SORTED, len(self._held)))]
+            self._in_hand = min(SORTED, len(self._held))
+            batch = [self._held.popleft() for _ in range(self._in_hand)]
             if batch:
                 self._keep(*self._read(batch), stop)
             elif over:
@@ -205,8 +210,8 @@ class Monitor:
 
     # ── register ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _register(self, stop: Stop, show: Show, idle: Callable[[], bool] | None) -> None:
-        rest, due, shown_at = FIRST_REST, 0.0, 0.0
+    def _register(self, stop: Stop, idle: Callable[[], bool] | None) -> None:
+        rest, due = FIRST_REST, 0.0
         while not stop.is_set():
             busy, now = False, time.monotonic()
             if now >= due:
@@ -217,11 +222,8 @@ class Monitor:
                     due, rest = now + rest, min(LONGEST_REST, rest * 2)
                 except Stopped:
                     return
-            if now - shown_at >= 1.0:
-                shown_at = now
-                show(self.document())
             if not busy:
-                if idle is not None and idle() and not self._held and not self._waiting:
+                if idle is not None and idle() and not self._held and not self._in_hand and not self._waiting:
                     return
                 stop.wait(LOOK)
 
@@ -330,7 +332,7 @@ class Monitor:
         return {
             "timestamp": time.time(),
             "counts": dict(sorted(self.counts.items())),
-            "spool": waiting | {"held": len(self._held)},
+            "spool": waiting | {"held": len(self._held) + self._in_hand},
             "senders": {
                 name: {"last": (each.expected or 0) - 1} | {field: getattr(each, field) for field in fields}
                 for name, each in senders.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +31,11 @@ Show = Callable[[dict[str, Any]], None]
 BEAT = 1.0
 """Seconds between two documents."""
 
+GRACE = 10.0
+"""Seconds for all to end once it was asked to."""
+
+HOUR = 3600.0
+
 NAMED = 20
 """Damaged files that a verification names."""
 
@@ -40,6 +46,13 @@ NOTHING: dict[str, Any] = {
     **{"places": {}, "notes": []},
 }
 """What is known before the ledger was open."""
+
+
+class _Leaving(ThreadPoolExecutor):
+    """Waits for none of its threads: one that a server keeps waiting is left behind, and ends by itself."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 class Attended:
@@ -70,15 +83,24 @@ class Attended:
 
     async def _serve(self, house: House, halt: Halt, show: Show) -> None:
         work = Halt(halt)
+        asyncio.get_running_loop().set_default_executor(_Leaving())
         account = Account(
             house.ledger, house.clock, house.progress, sorted(house.primary, key=str), house.roots, house.notes
         )
+        running = asyncio.create_task(house.component().run(work, once=False))
         showing = asyncio.create_task(self._keep_showing(account, work, show))
+        running.add_done_callback(lambda _: work.set())
         try:
-            await house.component().run(work, once=False)
+            while not await work.sleep(HOUR):
+                pass
+            # A server that takes statements and answers none holds up whoever asked it for a minute.
+            await asyncio.wait({running, showing}, timeout=GRACE)
         finally:
-            work.set()
-            await showing
+            showing.cancel()
+            if not running.done():
+                running.cancel()
+        if running.done():
+            running.result()
 
     async def _keep_showing(self, account: Account, work: Halt, show: Show) -> None:
         """What it became last is shown, too."""
