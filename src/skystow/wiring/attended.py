@@ -89,18 +89,20 @@ class Attended:
         )
         running = asyncio.create_task(house.component().run(work, once=False))
         showing = asyncio.create_task(self._keep_showing(account, work, show))
-        running.add_done_callback(lambda _: work.set())
+        for task in (running, showing):
+            task.add_done_callback(lambda _: work.set())
         try:
             while not await work.sleep(HOUR):
                 pass
             # A server that takes statements and answers none holds up whoever asked it for a minute.
             await asyncio.wait({running, showing}, timeout=GRACE)
         finally:
-            showing.cancel()
-            if not running.done():
-                running.cancel()
-        if running.done():
-            running.result()
+            left = [task for task in (running, showing) if not task.done()]
+            for task in left:
+                task.cancel()
+        for task in (running, showing):
+            if task not in left:
+                task.result()  # what it died of
 
     async def _keep_showing(self, account: Account, work: Halt, show: Show) -> None:
         """What it became last is shown, too."""
