@@ -1,6 +1,7 @@
 # skystow: build it, show it, test it. `make` alone lists what there is.
 
 VENV := .venv
+CROSSBAR := .venv-crossbar
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := src tests docs/conf.py $(wildcard bench docs/_ext)
@@ -38,6 +39,11 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) install -q -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
+$(CROSSBAR)/.made: deploy/crossbar/constraints.txt tools/venv
+	tools/venv $(CROSSBAR)
+	$(CROSSBAR)/bin/python -m pip --disable-pip-version-check install -q -c deploy/crossbar/constraints.txt crossbar
+	touch $@
+
 tools:
 	tools/need $(TEST_TOOLS)
 
@@ -54,10 +60,10 @@ else
 	$(BIN)/python -m skystow.simulate.demo --seconds $(DURATION) $(if $(CORRUPT),--corrupt)
 endif
 
-test: tools lint docs ## every check and every test but the long ones
+test: tools lint docs $(CROSSBAR)/.made ## every check and every test but the long ones
 	$(BIN)/pytest -n 3 --dist worksteal -m "not long" tests/crash tests/system tests/docs tests/contract tests/unit
 
-test-long: tools $(VENV)/.dev ## the crash cross product and other long tests
+test-long: tools $(VENV)/.dev $(CROSSBAR)/.made ## the crash cross product and other long tests
 	$(BIN)/pytest -n 2 -m long
 
 lint: $(VENV)/.dev ## ruff, mypy --strict, the rules between the floors
@@ -83,4 +89,4 @@ lock: ## write the newest versions to constraints.txt; PYTHON=the oldest that sk
 	rm -rf build/lock
 
 clean: ## everything that was built; never ./run, which holds archives
-	rm -rf $(VENV) build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CROSSBAR) build docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,7 +12,7 @@ author = "the skystow developers"
 copyright = "the skystow developers"
 version = release = __version__
 
-extensions = ["myst_parser", "from_program"]
+extensions = ["myst_parser", "sphinxarg.ext", "from_program"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 myst_enable_extensions = ["colon_fence", "deflist", "substitution"]

@@ -18,6 +18,7 @@ from tests.brokers import vhost as vhost
 from tests.nursery import Nursery
 from tests.redis_server import redis_process as redis_process
 from tests.redis_server import redis_server as redis_server
+from tests.router import router as router
 from tests.servers import mariadb as mariadb
 from tests.servers import mariadb_ledger as mariadb_ledger
 from tests.servers import postgres as postgres

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from skystow.cli.exits import Exit
 from skystow.cli.exposures import record
-from skystow.cli.find import dossiers
 from skystow.cli.letters import every
-from skystow.cli.outlook import outlook, overall
 from skystow.cli.present import columns, emit, say, size, span, when
 from skystow.cli.summary import by_destination, routes_table
+from skystow.engine.outlook import outlook, overall
 from skystow.model.acts import Milestone
-from skystow.model.records import Health, path_text, shown
+from skystow.model.records import Health, shown
 from skystow.model.transfer import State
-from skystow.ports import Copy, Dossier
+from skystow.ports import Dossier
 from skystow.ports.talk import Line
 from skystow.wiring import House, open_house
+from skystow.wiring.documents import dossier_document, where
+from skystow.wiring.find import dossiers
 
 
 def status(place: str, *, ledger: str | None, json: bool) -> Exit:
@@ -83,18 +83,10 @@ def trace(place: str, name: str, *, ledger: str | None, json: bool) -> Exit:
     lines = record(place, newest.path) if image else []
     if json:
         exposure = [{"at": e.at, "what": e.what, "detector": e.detector, "text": e.text} for e in lines]
-        emit(_document(house, newest, others) | ({"exposure": exposure} if image else {}))
+        emit(dossier_document(house, newest, others) | ({"exposure": exposure} if image else {}))
     else:
         say(*_story(house, newest, others, shown(place)), *_exposure(lines))
     return Exit.WELL
-
-
-def where(house: House, place: str, path: object) -> str:
-    """An absolute path where the place's root is known."""
-    text = str(path)
-    if (root := house.roots.get(place)) is not None:
-        text = path_text(os.path.join(os.fsencode(root), os.fsencode(text)))
-    return shown(text)
 
 
 def _exposure(lines: list[Line]) -> Iterator[str]:
@@ -106,60 +98,6 @@ def _exposure(lines: list[Line]) -> Iterator[str]:
             text = "" if line.what is Milestone.STARTED else shown(line.text)
             rows.append([f"{spent:.3f}", line.what.value, line.detector or "the exposure", text])
         yield from ("", f"{line.obsid}, from {when(lines[0].at)}:", *columns(rows))
-
-
-def _document(house: House, dossier: Dossier, others: list[Dossier]) -> dict[str, Any]:
-    done = next((copy for copy in dossier.copies if copy.digest is not None), None)
-    return {
-        "id": dossier.id,
-        "source": dossier.source,
-        "origin": where(house, dossier.source, dossier.origin),
-        "archive": dossier.archive,
-        "path": dossier.path,
-        "digest": done.digest if done else dossier.claimed,
-        "size": dossier.fingerprint.size if done is None or done.size is None else done.size,
-        "mtime_ns": dossier.fingerprint.mtime_ns,
-        "state": overall(dossier),
-        "admitted_at": dossier.admitted_at,
-        "retired_at": dossier.retired_at,
-        "copies": [_copy(house, copy) for copy in dossier.copies],
-        "events": [
-            {
-                "at": event.at,
-                "step": event.step.value,
-                "destination": event.destination,
-                "worker": event.worker,
-                "digest": event.digest,
-                "text": event.text,
-            }
-            for event in dossier.events
-        ],
-        "next": list(outlook(dossier, "SITE|DEST")),
-        "others": [each.id for each in others],
-    }
-
-
-def _copy(house: House, copy: Copy) -> dict[str, Any]:
-    return {
-        "destination": copy.route.destination,
-        "from": copy.route.source,
-        "where": where(house, copy.route.destination, copy.path),
-        "path": copy.path,
-        "state": copy.state.value,
-        "required": copy.required,
-        "attempts": copy.attempts,
-        "abandoned": copy.abandoned,
-        "digest": copy.digest,
-        "size": copy.size,
-        "fault": copy.fault,
-        "error": copy.error,
-        "done_at": copy.done_at,
-        "wakes_at": None if copy.blocked else copy.wakes_at,
-        "blocked": copy.blocked,
-        "worker": copy.leased_by,
-        "verified_at": copy.verified_at,
-        "removed_at": copy.removed_at,
-    }
 
 
 def _spent(attempts: int) -> str:

@@ -8,10 +8,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any, TextIO
 
-from skystow.model.records import Digest, Health, shown
+from skystow.model.records import Health, plain
 
 NAMED = 20
 """Files that a summary names; the rest is counted."""
@@ -29,18 +28,7 @@ def tell(*lines: str) -> None:
 
 def emit(document: Mapping[str, Any]) -> None:
     """A result for programs: one JSON object, in one line of ASCII. Paths appear as `shown` shows them."""
-    say(json.dumps(document, default=_plain))
-
-
-def _plain(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case PurePosixPath():
-            return shown(value)
-        case Digest():
-            return str(value)
-    raise TypeError(f"{type(value).__name__} has no place in a result")
+    say(json.dumps(document, default=plain))
 
 
 def _write(stream: TextIO, lines: Iterable[str]) -> None:

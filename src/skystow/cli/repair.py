@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from skystow.cli.exits import Exit
-from skystow.cli.find import newest
-from skystow.cli.outlook import is_conflict
 from skystow.cli.present import emit, say
+from skystow.engine.outlook import is_conflict
 from skystow.errors import ConfigError
 from skystow.model.records import path_bytes, shown
 from skystow.model.transfer import State, numbered
 from skystow.ports import Copy, Dossier
 from skystow.wiring import House, open_house
+from skystow.wiring.find import newest, quarantined, stuck
 
-PAGE = 500
 KEPT = "resolved: what is archived stays, this version is left out"
 
 
@@ -23,25 +21,11 @@ def retry(place: str, names: list[str], *, all_: bool, ledger: str | None, json:
     if all_ == bool(names):
         raise ConfigError("name the files to try again, or say --all")
     with open_house(place, ledger) as house:
-        copies = list(_quarantined(house)) if all_ else _stuck(house, names)
+        copies = list(quarantined(house)) if all_ else stuck(house, names)
         changed = house.ledger.requeue(copies)
     text = f"{_copies(changed)} again in the queue; a skystow that runs takes them up, else the next run does."
     _report(json, {"requeued": changed}, text if changed else "Nothing to try again: none is quarantined or ignored.")
     return Exit.WELL
-
-
-def _stuck(house: House, names: list[str]) -> list[Copy]:
-    """What can be tried again of the named files. All names are looked up before anything is changed."""
-    found = [dossier for name in names for dossier in newest(house, name)]
-    return [c for dossier in found for c in dossier.copies if c.state in (State.QUARANTINED, State.CANCELLED)]
-
-
-def _quarantined(house: House) -> Iterator[Copy]:
-    """All that failed too often. Conflicts are left: to try them again changes nothing."""
-    after = 0
-    while page := house.ledger.copies(after=after, limit=PAGE, state=State.QUARANTINED):
-        yield from (copy for copy in page if not is_conflict(copy))
-        after = page[-1].id
 
 
 def ignore(place: str, name: str, reason: str, *, ledger: str | None, json: bool) -> Exit:

@@ -47,6 +47,18 @@ class Digest:
         return f"{self.algorithm}:{self.hex}"
 
 
+def plain(value: object) -> object:
+    """What JSON has no word for, as programs see it: `json.dumps(…, default=plain)`."""
+    match value:
+        case datetime():
+            return value.isoformat()
+        case PurePosixPath():
+            return shown(value)
+        case Digest():
+            return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a result")
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What a file looks like from outside; None where the source cannot know (a table row has no inode).

@@ -17,7 +17,7 @@ from typing import Protocol
 from skystow.errors import ClaimLost, FileFault
 from skystow.model.records import Arrival, DeadLetter, Digest, Fingerprint, Notice, Skipped
 from skystow.model.transfer import Work
-from skystow.ports.ledger import Admission, Copy, Counts, Dossier, Event, Ledger
+from skystow.ports.ledger import Admission, Copy, Counts, Dossier, Event, Glimpse, Ledger
 
 __all__ = [
     "Admission",
@@ -28,6 +28,7 @@ __all__ = [
     "Dossier",
     "Event",
     "Finding",
+    "Glimpse",
     "Ledger",
     "Room",
     "Source",

@@ -93,6 +93,16 @@ class Counts:
     oldest_waiting: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """The two ends of one route: what became DONE last, newest first, and what has waited longest (`since`: when it
+    was admitted)."""
+
+    newest: tuple[Copy, ...] = ()
+    oldest: Copy | None = None
+    since: datetime | None = None
+
+
 class Ledger(Protocol):
     """The truth about every file. Each call is one short transaction; safe from any thread.
 
@@ -248,6 +258,11 @@ class Ledger(Protocol):
     def tally(self, routes: Sequence[Route], since: datetime) -> Sequence[Counts]:
         """These routes in numbers, but `done` and `bytes` only of what became DONE at `since` or later: costs as much
         as there is news, whatever was archived before."""
+        ...
+
+    def glimpse(self, route: Route, *, last: int) -> Glimpse:
+        """Up to `last` copies that became DONE last, and the one that waits longest: costs as much as there waits,
+        whatever was archived before."""
         ...
 
     def healths(self) -> Sequence[Health]: ...

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from skystow.errors import Conflict
 from skystow.model.records import Health, Worker, path_text, shown
 from skystow.model.transfer import Delivered, Destination, Route, State, Step
+from skystow.ports import Glimpse
 from skystow.testing.ledger_kit import (
     ANNA,
     ARCHIVE,
@@ -320,3 +321,19 @@ class Windows:
         desk.deliver(desk.claim())
         (counts,) = desk.ledger.counts()
         assert (counts.oldest_waiting, counts.done) == (None, 2)
+
+    def test_a_glimpse_of_both_ends(self, desk: Desk) -> None:
+        assert desk.ledger.glimpse(STRAIGHT, last=2) == Glimpse()
+        for name in "abcde":
+            desk.admit(name)
+            desk.clock.advance(1)
+        a, b, c, _, _ = desk.claim()
+        for work in (b, a, c):
+            desk.deliver([work])
+            desk.clock.advance(1)
+        seen = desk.ledger.glimpse(STRAIGHT, last=2)
+        assert [copy.path.name for copy in seen.newest] == ["c", "a"]
+        assert all(copy.state is State.DONE for copy in seen.newest)
+        assert seen.oldest is not None
+        assert (seen.oldest.path.name, seen.since) == ("d", desk.dossier("d").admitted_at)
+        assert desk.ledger.glimpse(HANDOFF, last=2) == Glimpse()

@@ -194,7 +194,7 @@ def build(
                 announcers={**journal, **tables.announcers},
                 doctors=[*tables.doctors, *image_doctors(site, ledger)],
                 config=site,
-                notes={name: source.notes for name, source in swept.items()},
+                notes={name: source.notes for name, source in sources.items()},
                 progress=progress,
                 imaging=imaging,
             )

@@ -40,7 +40,7 @@ from skystow.model.transfer import (
     Work,
     mark_of,
 )
-from skystow.ports import Admission, Clock, Copy, Counts, Dossier
+from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Glimpse
 
 __all__ = ["SqlLedger", "open_ledger", "upgrade"]
 
@@ -200,6 +200,9 @@ class SqlLedger:
 
     def tally(self, routes: Sequence[Route], since: datetime) -> Sequence[Counts]:
         return inquiry.tally(self._database, routes, since)
+
+    def glimpse(self, route: Route, *, last: int) -> Glimpse:
+        return inquiry.glimpse(self._database, route, last)
 
     def healths(self) -> Sequence[Health]:
         return places.healths(self._database)

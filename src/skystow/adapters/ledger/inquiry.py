@@ -25,7 +25,7 @@ from skystow.adapters.ledger.values import (
 from skystow.errors import Conflict
 from skystow.model.records import Fingerprint, path_bytes
 from skystow.model.transfer import Route, State, Step
-from skystow.ports import Copy, Counts, Dossier, Event
+from skystow.ports import Copy, Counts, Dossier, Event, Glimpse
 
 _T = transfers.c
 
@@ -136,6 +136,22 @@ OLDEST_OF = (
     .where(*_OF, _waiting)
 )
 
+NEWEST = (
+    _COPIES.order_by(None)
+    .where(*_OF, _T.state == State.DONE)
+    .order_by(_T.wake_at.desc(), _T.id.desc())
+    .limit(sa.bindparam("last"))
+)
+"""`wake_at` of what is DONE is when it became so."""
+LONGEST = (
+    _COPIES.order_by(None)
+    .add_columns(arrivals.c.admitted_at)
+    .join(arrivals, _T.arrival_id == arrivals.c.id)
+    .where(*_OF, _waiting)
+    .order_by(arrivals.c.admitted_at, _T.id)
+    .limit(1)
+)
+
 
 def find(database: Database, name: str | bytes) -> list[int]:
     """See `Ledger.find`."""
@@ -213,6 +229,18 @@ def tally(database: Database, routes: Sequence[Route], since: datetime) -> list[
             if news.done or left.others:
                 found.append(_counted(left, news, oldest, route))
     return found
+
+
+def glimpse(database: Database, route: Route, last: int) -> Glimpse:
+    """See `Ledger.glimpse`."""
+    which = {"from": route.source, "to": route.destination}
+    with database.reading() as connection:
+        now = database.now(connection)
+        newest = tuple(_copy(row, now) for row in connection.execute(NEWEST, {**which, "last": last}))
+        longest = connection.execute(LONGEST, which).one_or_none()
+    if longest is None:
+        return Glimpse(newest)
+    return Glimpse(newest, _copy(longest, now), moment(longest.admitted_at))
 
 
 def _counted(left: Any, done: Any, oldest: int | None, route: Route | None = None) -> Counts:

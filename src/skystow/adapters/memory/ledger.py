@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import assert_never
 
-from skystow.adapters.memory.rows import FOREVER, ArrivalRow, TransferRow, count, next_batch, upstream_first
+from skystow.adapters.memory.rows import FOREVER, ArrivalRow, TransferRow, count, glimpse, next_batch, upstream_first
 from skystow.adapters.memory.talks import ImageDoor
 from skystow.errors import Abandoned
 from skystow.model.records import Arrival, Digest, Health, Notice, Worker, path_bytes
@@ -35,7 +35,7 @@ from skystow.model.transfer import (
     mark_of,
     spent_before,
 )
-from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Event
+from skystow.ports import Admission, Clock, Copy, Counts, Dossier, Event, Glimpse
 
 DEFAULT_POLICY = RetryPolicy()
 
@@ -255,12 +255,10 @@ class MemoryLedger(ImageDoor):
             self._rows.sent.update(n.id for n in notices)
 
     def note_place(self, name: str, root: str) -> None:
-        with self._lock:
-            self._rows.places[name] = root
+        self._rows.places[name] = root
 
     def report(self, health: Health) -> None:
-        with self._lock:
-            self._rows.healths[health.place] = health
+        self._rows.healths[health.place] = health
 
     # ── operators ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -357,9 +355,12 @@ class MemoryLedger(ImageDoor):
             routes = dict.fromkeys(t.route for t in self._rows.transfers)
             return [count(r, [t for t in self._rows.transfers if t.route == r], self._now()) for r in routes]
 
-    def healths(self) -> Sequence[Health]:
+    def glimpse(self, route: Route, *, last: int) -> Glimpse:
         with self._lock:
-            return list(self._rows.healths.values())
+            return glimpse([t for t in self._rows.transfers if t.route == route], last, self._now())
+
+    def healths(self) -> Sequence[Health]:
+        return list(self._rows.healths.values())
 
     def places(self) -> Mapping[str, str]:
         return dict(self._rows.places)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from skystow.model.records import Arrival, DeadLetter, Digest, Health, Location, Notice, Worker, shown
 from skystow.model.transfer import TRANSITIONS, Destination, Reason, Route, State, Step, Work
-from skystow.ports import Copy, Counts, Dossier, Event
+from skystow.ports import Copy, Counts, Dossier, Event, Glimpse
 
 FOREVER = datetime.max.replace(tzinfo=UTC).timestamp() - 86400
 """When a transfer wakes whose upstream copy is not done: not by itself."""
@@ -218,6 +218,14 @@ def next_batch(claimable: Sequence[TransferRow], files: int, size: int) -> list[
             break
         batch.append(transfer)
     return batch
+
+
+def glimpse(transfers: Sequence[TransferRow], last: int, now: float) -> Glimpse:
+    """See `Ledger.glimpse`; `transfers` are those of one route."""
+    done = sorted(((t.done_at, t.id, t) for t in transfers if t.state is State.DONE and t.done_at), reverse=True)
+    newest = tuple(transfer.copy(now) for _, _, transfer in done[:last])
+    waiting = sorted((t.row.admitted_at, t.id, t) for t in transfers if t.state is State.WAITING)
+    return Glimpse(newest, waiting[0][2].copy(now), waiting[0][0]) if waiting else Glimpse(newest)
 
 
 def count(route: Route, transfers: Sequence[TransferRow], now: float) -> Counts:

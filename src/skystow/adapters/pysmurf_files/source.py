@@ -27,6 +27,8 @@ class PysmurfFilesSource:
         self._table, self._reader, self._targets = table, reader, tuple(targets)
         self._tenancy, self._buried = tenancy, buried
         self._told: set[int] = set()
+        self._strangers = set(targets)
+        self.notes: list[str] = []
 
     def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | DeadLetter]]:
         """See `Source.sweep`. Raises `OperatorFault` where the table is not what it should be, or where another
@@ -47,6 +49,16 @@ class PysmurfFilesSource:
                         # Only now, because who comes back has written the batch down.
                         self._told.update(int(each.key) for each in batch if isinstance(each, Arrival))
         self._told &= waiting
+        if self._strangers:
+            self._look_for_strangers()
+
+    def _look_for_strangers(self) -> None:
+        """Targets that no row names, archived or not: perhaps they are misspelt. Once seen, they are known."""
+        self._strangers = {target for target in self._strangers if not self._table.names(target)}
+        self.notes[:] = [
+            f"no row of {self._table} is of target {target!r}: is that the instance id of a monitor?"
+            for target in sorted(self._strangers)
+        ]
 
     def _fresh(self, page: Sequence[int]) -> list[int]:
         fresh = [number for number in page if number not in self._told]

@@ -196,6 +196,12 @@ class FilesTable:
                 yield page
                 after = page[-1]
 
+    def names(self, target: str) -> bool:
+        """Whether any row is of that target."""
+        query = sa.select(_column("id")).select_from(sa.table(self.name)).where(_column("instance_id") == target)
+        with self.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[Mapping[str, Any]]:
         """The values of those that still wait (who was told meanwhile has the path of his copy), as the driver gives
         them: no type is taken for granted."""

@@ -5,12 +5,14 @@ Two ledgers would each copy every row, and each tell the table that *its* copy i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -58,6 +60,7 @@ class ServerTenancy:
     def __init__(self, table: FilesTable, targets: Sequence[str], ledger: str) -> None:
         self._table, self._targets, self._ledger = table, tuple(targets), ledger
         self._connection: sa.Connection | None = None
+        self._line: Any = None
 
     def hold(self) -> None:
         try:
@@ -74,6 +77,7 @@ class ServerTenancy:
     def _connected(self) -> sa.Connection:
         if self._connection is None:
             self._connection = self._table.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._line = self._connection.connection.driver_connection
         return self._connection
 
     def _enter(self, connection: sa.Connection, target: str, gate: str, badge: str) -> None:
@@ -102,11 +106,20 @@ class ServerTenancy:
     def release(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            _hang_up(self._line)
             try:
                 connection.invalidate()  # the locks end with it; back in the pool it would keep them
                 connection.close()
             except DBAPIError:
                 pass  # it was gone already, and its locks with it
+
+
+def _hang_up(line: Any) -> None:
+    """A sweep may wait on it for a server that answers nothing: to close it would be to wait, too."""
+    sock = getattr(line, "_sock", None)  # PyMySQL has no other way
+    if sock is not None:
+        with contextlib.suppress(OSError):  # it was gone already
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 class FileTenancy:

@@ -1,15 +1,19 @@
-"""From what a person types to a file of the ledger."""
+"""From what a person types to files of the ledger."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from skystow.engine.outlook import is_conflict
 from skystow.errors import ConfigError
 from skystow.model.records import path_bytes, shown
 from skystow.model.remote import is_remote, remote_end
-from skystow.ports import Dossier
+from skystow.model.transfer import State
+from skystow.ports import Copy, Dossier
 from skystow.wiring import House
+
+PAGE = 500
 
 
 def dossiers(house: House, name: str) -> list[Dossier]:
@@ -34,6 +38,20 @@ def newest(house: House, name: str) -> list[Dossier]:
     for dossier in dossiers(house, name):
         each.setdefault((dossier.source, path_bytes(dossier.origin)), dossier)
     return list(each.values())
+
+
+def stuck(house: House, names: Sequence[str]) -> list[Copy]:
+    """What can be tried again of the named files. All names are looked up before anything is changed."""
+    found = [dossier for name in names for dossier in newest(house, name)]
+    return [c for dossier in found for c in dossier.copies if c.state in (State.QUARANTINED, State.CANCELLED)]
+
+
+def quarantined(house: House) -> Iterator[Copy]:
+    """All that failed too often. Conflicts are left: to try them again changes nothing."""
+    after = 0
+    while page := house.ledger.copies(after=after, limit=PAGE, state=State.QUARANTINED):
+        yield from (copy for copy in page if not is_conflict(copy))
+        after = page[-1].id
 
 
 def _of_paths(house: House, name: str) -> Iterator[Dossier]:

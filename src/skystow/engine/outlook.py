@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
-from skystow.cli.present import when
 from skystow.errors import Conflict, NoRoom
 from skystow.model.records import shown
 from skystow.model.transfer import State, Step
@@ -74,7 +74,11 @@ def _sentence(dossier: Dossier, copy: Copy, place: str) -> str:
     if copy.blocked:
         return f"it waits for the copy at {copy.route.source}; nobody needs to act here."
     if copy.wakes_at is not None and copy.fault == NoRoom.code:
-        return f"there is no room for it: make some, or lower min_free; skystow looks again at {when(copy.wakes_at)}."
+        return f"there is no room for it: make some, or lower min_free; skystow looks again at {_when(copy.wakes_at)}."
     if copy.wakes_at is not None:
-        return f"skystow tries again at {when(copy.wakes_at)}, if it runs then; nobody needs to act."
+        return f"skystow tries again at {_when(copy.wakes_at)}, if it runs then; nobody needs to act."
     return "it is the archiver's turn: it goes as soon as skystow runs and its place is well."
+
+
+def _when(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,164 @@
+"""Writes rows as a monitor does. `pysmurf_files_v1` is left as it is; what it has no column for is in another table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError
+
+from skystow.adapters.pysmurf_files.table import FilesTable
+from skystow.errors import OperatorFault, PlaceFault
+from skystow.ports.monitor import Entry
+
+EXTRA = "skystow_pysmurf_extra"
+
+
+class PysmurfFilesRegistrar:
+    """Implements `skystow.ports.monitor.Registrar`. `target`: the monitor's instance id, by which an archiver finds its
+    rows; `site` and `version` are written down with each row. `create`: make the table where there is none."""
+
+    def __init__(self, table: FilesTable, *, target: str, site: str, version: str, create: bool = False) -> None:
+        self._table, self._target, self._site, self._version = table, target, site, version
+        self._create = create
+        self.notes: list[str] = []
+        self._ready = self._with_extra = False
+        self._row = sa.insert(table.definition)
+        self._extra = sa.Table(
+            EXTRA,
+            sa.MetaData(),
+            sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("size", sa.BigInteger),
+            sa.Column("deletable", sa.SmallInteger),
+        )
+
+    def mark(self) -> int:
+        self._prepare()
+        with self._table.reading() as connection:
+            return connection.execute(sa.select(sa.func.max(sa.column("id"))).select_from(self._named)).scalar() or 0
+
+    @property
+    def _named(self) -> sa.TableClause:
+        return sa.table(self._table.name)
+
+    def _prepare(self) -> None:
+        if self._ready:
+            return
+        if self._create:
+            self._table.create()
+        self._table.shape(("path", "md5sum", "instance_id", "copied", "failed_copy_attempts"))
+        self.notes.clear()
+        try:
+            with self._table.writing() as connection:
+                self._extra.create(connection, checkfirst=True)
+            self._with_extra = True
+        except (OperatorFault, PlaceFault) as fault:
+            with self._table.reading():  # it is there, and does not let us
+                self.notes.append(f"sizes are not written down, {EXTRA} cannot be made: {fault.message}")
+        self._ready = True
+
+    def known(self, entries: Sequence[Entry], after: int) -> set[int]:
+        names = ("path", "timestamp", "md5sum")
+        query: sa.Select[Any] = sa.select(*map(_column, names)).select_from(self._named)
+        query = query.where(sa.column("id") > after, sa.column("instance_id") == self._target)
+        with self._table.reading() as connection:
+            rows = connection.execute(query).all()
+        # A path may be that of the archive already: the name stays.
+        there = {(row.path.rpartition("/")[2], str(row.timestamp)[:19], bytes(row.md5sum)) for row in rows}
+        ours = [(e.path.rpartition("/")[2], str(_moment(e.said.timestamp)), e.md5) for e in entries]
+        return {index for index, each in enumerate(ours) if each in there}
+
+    def register(self, entries: Sequence[Entry]) -> Mapping[int, str]:
+        self._prepare()
+        most = self._table.shape().path_size
+        refused = {
+            index: f"its path has {len(entry.path)} characters, and its column takes {most}"
+            for index, entry in enumerate(entries)
+            if most is not None and len(entry.path) > most
+        }
+        those = {index: entry for index, entry in enumerate(entries) if index not in refused}
+        try:
+            with self._watching(), self._table.writing() as connection:
+                self._insert(connection, those.values())
+        except (DataError, IntegrityError, _Altered):
+            refused |= self._one_by_one(those)
+        return refused
+
+    def _one_by_one(self, entries: Mapping[int, Entry]) -> dict[int, str]:
+        """A value that the server does not take, as a letter that its charset lacks: the others are not to suffer."""
+        refused = {}
+        for index, entry in entries.items():
+            try:
+                with self._watching(), self._table.writing() as connection:
+                    self._insert(connection, [entry])
+            except (DataError, IntegrityError) as error:
+                refused[index] = f"the table does not take it: {error.orig}"
+            except _Altered as error:
+                refused[index] = str(error)
+        return refused
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperatorFault, PlaceFault):
+            self._ready = False  # whatever it was may have changed
+            raise
+
+    def _insert(self, connection: sa.Connection, entries: Any) -> None:
+        extras = []
+        for entry in entries:
+            values = {key: value for key, value in self._values(entry).items() if value is not None}
+            made = connection.execute(self._row, values)
+            number = made.inserted_primary_key[0] if made.inserted_primary_key else made.lastrowid
+            if not entry.path.isascii():
+                self._compare(connection, number, entry.path)
+            extras.append({"id": number, "size": entry.size, "deletable": int(entry.deletable)})
+        if extras and self._with_extra:
+            connection.execute(sa.insert(self._extra), extras)
+
+    def _compare(self, connection: sa.Connection, number: int, path: str) -> None:
+        """A server that is not strict puts a question mark for a letter that it lacks, and says nothing."""
+        query: sa.Select[Any] = sa.select(_column("path")).select_from(self._named).where(sa.column("id") == number)
+        if connection.execute(query).scalar() != path:
+            raise _Altered("its path holds letters that the table does not have")
+
+    def _values(self, entry: Entry) -> dict[str, Any]:
+        said, columns = entry.said, self._table.shape().columns
+        values = {
+            "path": entry.path,
+            "action": said.action,
+            "timestamp": _moment(said.timestamp),
+            "action_timestamp": said.action_timestamp,
+            "format": said.format,
+            "plot": None if said.plot is None else int(said.plot),
+            "site": self._site,
+            "pub_id": said.pub_id,
+            "script_id": said.script_id,
+            "instance_id": self._target,
+            "copied": 0,
+            "failed_copy_attempts": 0,
+            "md5sum": entry.md5,
+            "pysmurf_version": said.pysmurf_version,
+            "socs_version": self._version,
+        }
+        return {name: value for name, value in values.items() if name in columns}
+
+    def close(self) -> None:
+        self._table.close()
+
+
+def _column(name: str) -> sa.ColumnClause[Any]:
+    return sa.column(name)
+
+
+class _Altered(Exception):
+    """What was written is not what is there."""
+
+
+def _moment(seconds: float) -> datetime:
+    """UTC without a zone, in whole seconds, as the original's monitor wrote it."""
+    return datetime.fromtimestamp(int(seconds), UTC).replace(tzinfo=None)

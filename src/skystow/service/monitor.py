@@ -1,0 +1,365 @@
+"""A monitor: takes what SMuRF servers say of their files, and registers the files in a table.
+
+    receive    a thread that does nothing else: the kernel holds little
+    sort       a thread: read, count, publish what is only news; spool files durably, many in one commit
+    register   a thread: what is in the spool: prove the file, write its row, forget it; without the table it waits
+
+Killed at any moment, it loses what it had taken from the kernel and not yet spooled, some milliseconds' worth; the next
+datagrams of those senders show it as a gap.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from skystow.errors import FileFault, OperatorFault, PlaceFault, Stopped
+from skystow.model.datagram import (
+    Ignored,
+    Malformed,
+    Reading,
+    Registration,
+    Session,
+    candidates,
+    deletable,
+    parse,
+    rooted,
+)
+from skystow.model.records import shown
+from skystow.model.sequence import Sequence as Numbers
+from skystow.ports import Stop, Tree
+from skystow.ports.monitor import Datagrams, Entry, Registrar, Spool, Spooled
+
+HELD = 500_000
+"""Datagrams that are held in memory while the spool is busy; more are dropped, and counted."""
+
+SORTED = 2_000
+BATCH, VOLUME = 500, 256 * 2**20
+"""Files, and bytes read, that are registered with one commit."""
+
+LOOK, GLANCE = 0.2, 0.05
+FIRST_REST, LONGEST_REST = 1.0, 30.0
+FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
+"""Seconds until a file that is not there is looked for again."""
+
+SENDERS, SHOWN = 1_000, 50
+BEAT, GRACE = 1.0, 3.0
+"""Seconds between two documents; for each thread to end."""
+
+QUIET = 60.0
+"""Seconds in which a sender is complained of once."""
+
+
+Show = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`roots` and their trees: files below them are registered, others refused. Seconds: after `patience` a file that
+    never was there is forgotten. `most`: datagrams in the spool."""
+
+    roots: Mapping[PurePosixPath, Tree]
+    patience: float = 30 * 86_400.0
+    most: int = 1_000_000
+
+
+class Monitor:
+    """`publish` is given what is only news, `tell` what a person should see in a log; both from any thread."""
+
+    def __init__(
+        self,
+        datagrams: Datagrams,
+        spool: Spool,
+        registrar: Registrar,
+        rules: Rules,
+        *,
+        publish: Callable[[Reading | Session], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.datagrams, self.spool, self.registrar, self.rules = datagrams, spool, registrar, rules
+        self.publish, self.tell = publish, tell
+        self.counts: Counter[str] = Counter()
+        self.faults: dict[str, str] = {}
+        self._held: deque[tuple[float, bytes]] = deque()
+        self._numbers: dict[str, Numbers] = dict(spool.numbers())
+        self._complained: dict[str, float] = {}
+        self._refusals: deque[dict[str, Any]] = deque(maxlen=20)
+        self._last: deque[dict[str, Any]] = deque(maxlen=10)
+        self._waiting = spool.census().waiting
+        self._lock = threading.Lock()
+        self._in_hand = 0
+
+    def run(self, stop: Stop, show: Show, *, idle: Callable[[], bool] | None = None) -> None:
+        """Until `stop`, or until `idle()` where nothing waits. `show` is given a document, once a second."""
+        ended, died = _Ended(stop), list[BaseException]()
+
+        def own(work: Callable[[Stop], None]) -> None:
+            try:
+                work(ended)
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits for us
+                died.append(error)
+            finally:
+                ended.set()
+
+        jobs = (self._receive, self._sort, lambda stop: self._register(stop, idle))
+        threads = [threading.Thread(target=own, args=(job,), daemon=True) for job in jobs]
+        for thread in threads:
+            thread.start()
+        while not ended.wait(BEAT):
+            show(self.document())
+        for thread in threads:  # one that waits for a server that answers nothing is left behind
+            thread.join(GRACE)
+        show(self.document())
+        for error in died:
+            raise error
+
+    # ── receive, sort ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _receive(self, stop: Stop) -> None:
+        while not stop.is_set():
+            raws, now = self.datagrams.receive(LOOK, most=SORTED), time.time()
+            if room := max(0, HELD - len(self._held)):
+                self._held.extend((now, raw) for raw in raws[:room])
+            if lost := len(raws) - room if room < len(raws) else 0:
+                self.counts["dropped"] += lost
+
+    def _sort(self, stop: Stop) -> None:
+        """What was received is sorted to its end, also after `stop`."""
+        while True:
+            over = stop.is_set()
+            self._in_hand = min(SORTED, len(self._held))
+            batch = [self._held.popleft() for _ in range(self._in_hand)]
+            if batch:
+                self._keep(*self._read(batch), stop)
+            elif over:
+                return
+            else:
+                stop.wait(GLANCE)
+
+    def _read(self, batch: Sequence[tuple[float, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
+        """What is to be kept, and who has counted further."""
+        keep, heard = list[tuple[float, bytes]](), dict[str, Numbers]()
+        for at, raw in batch:
+            self.counts["received"] += 1
+            sender = "?"
+            try:
+                envelope, said = parse(raw)
+                sender = envelope.sender
+                heard[sender] = self._count(sender, envelope.number, envelope.time, at)
+                if isinstance(said, Registration):
+                    rooted(said.path, tuple(self.rules.roots))
+                    self._room(len(keep))
+                    keep.append((at, raw))
+                    self.counts["files"] += 1
+                elif isinstance(said, Ignored):
+                    self.counts[f"ignored_{said.type}"] += 1
+                else:
+                    self.counts["readings" if isinstance(said, Reading) else "sessions"] += 1
+                    self.publish(said)
+            except Malformed as error:
+                self._refuse(sender, str(error), at)
+        return keep, heard
+
+    def _room(self, more: int) -> None:
+        if self._waiting + more >= self.rules.most:
+            raise Malformed(f"{self.rules.most} datagrams wait already")
+
+    def _count(self, sender: str, number: int | None, then: float | None, at: float) -> Numbers:
+        numbers = self._numbers.pop(sender, None) or Numbers()
+        self._numbers[sender] = numbers  # who spoke last is last
+        if lost := numbers.hear(number, then, at):
+            self.counts["lost"] += lost
+            self._complain(sender, f"{lost} datagrams of {sender} were lost before number {number}", at)
+        if len(self._numbers) > SENDERS:
+            del self._numbers[next(iter(self._numbers))]
+        return numbers
+
+    def _refuse(self, sender: str, why: str, at: float) -> None:
+        self.counts["malformed"] += 1
+        self._refusals.append({"sender": sender, "why": why, "at": at})
+        self._complain(sender, f"a datagram of {sender} is refused: {why}", at)
+
+    def _complain(self, sender: str, text: str, at: float) -> None:
+        """Once per sender and minute; all are counted."""
+        if at - self._complained.get(sender, 0.0) >= QUIET:
+            if len(self._complained) > SENDERS:
+                self._complained.clear()
+            self._complained[sender] = at
+            self.tell(text)
+
+    def _keep(self, keep: Sequence[tuple[float, bytes]], heard: Mapping[str, Numbers], stop: Stop) -> None:
+        rest = FIRST_REST
+        while keep or heard:
+            try:
+                with self._at("spool"):
+                    self.spool.add(keep, heard)
+                    with self._lock:
+                        self._waiting += len(keep)
+                    return
+            except PlaceFault:
+                if stop.wait(rest):
+                    self.counts["dropped"] += len(keep)
+                    return
+                rest = min(LONGEST_REST, rest * 2)
+
+    # ── register ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _register(self, stop: Stop, idle: Callable[[], bool] | None) -> None:
+        rest, due = FIRST_REST, 0.0
+        while not stop.is_set():
+            busy, now = False, time.monotonic()
+            if now >= due:
+                try:
+                    busy = self._round(stop)
+                    rest = FIRST_REST
+                except (PlaceFault, OperatorFault):
+                    due, rest = now + rest, min(LONGEST_REST, rest * 2)
+                except Stopped:
+                    return
+            if not busy:
+                if idle is not None and idle() and not self._held and not self._in_hand and not self._waiting:
+                    return
+                stop.wait(LOOK)
+
+    def _round(self, stop: Stop) -> bool:
+        """Whether there was anything to do. What could not be registered stays in the spool."""
+        with self._at("spool"):
+            those = self.spool.due(time.time(), limit=BATCH)
+        later, done, entries, owners = dict[int, tuple[float, str]](), set[int](), list[Entry](), list[Spooled]()
+        volume = 0
+        for each in those:
+            if stop.is_set() or volume > VOLUME:
+                break
+            try:
+                entry = self._prove(each, stop)
+            except (FileFault, PlaceFault) as fault:
+                self._put_off(each, fault, later, done)
+            except Malformed as error:  # the roots are other ones than when it was spooled
+                done.add(each.id)
+                self._refuse("the spool", str(error), time.time())
+            else:
+                volume += entry.size
+                entries.append(entry)
+                owners.append(each)
+        if entries:
+            with self._at("table"):
+                done |= self._write(entries, owners)
+        with self._at("spool"):
+            self.spool.settle(done, later)
+            with self._lock:
+                self._waiting -= len(done)
+        return bool(done)
+
+    def _prove(self, each: Spooled, stop: Stop) -> Entry:
+        """The file as it is. Raises `FileFault`, `PlaceFault`, `Malformed`, `Stopped`."""
+        _, said = parse(each.raw)
+        if not isinstance(said, Registration):
+            raise Malformed("it registers nothing")
+        first: FileFault | None = None
+        for path in candidates(said):
+            root, relative = rooted(path, tuple(self.rules.roots))
+            tree = self.rules.roots[root]
+            try:
+                digest = tree.digest(relative, "md5", stop=stop)
+                found = tree.stat(relative)
+            except FileFault as fault:
+                first = first or fault
+                continue
+            size = found.size if found is not None and found.size is not None else 0
+            return Entry(said, path, bytes.fromhex(digest.hex), size, deletable(said.archive, relative))
+        assert first is not None  # noqa: S101 - there is always a candidate
+        raise first
+
+    def _put_off(self, each: Spooled, fault: FileFault | PlaceFault, later: dict[int, Any], done: set[int]) -> None:
+        now = time.time()
+        if isinstance(fault, FileFault) and now - each.at > self.rules.patience:
+            done.add(each.id)
+            self.counts["given_up"] += 1
+            self.tell(f"given up, after {(now - each.at) / 86_400:.0f} days: {fault}")
+            return
+        wait: float = min(LONGEST_LOOK, FIRST_LOOK * 2 ** min(each.tries, 20))
+        later[each.id] = (now + wait, shown(str(fault)))
+
+    def _write(self, entries: list[Entry], owners: list[Spooled]) -> set[int]:
+        doubtful = [index for index, each in enumerate(owners) if each.after is not None]
+        there = set[int]()
+        if doubtful:
+            after = min(owners[index].after or 0 for index in doubtful)
+            found = self.registrar.known([entries[index] for index in doubtful], after)
+            there = {doubtful[index] for index in found}
+        fresh = [index for index in range(len(entries)) if index not in there]
+        if begun := [owners[index].id for index in fresh if owners[index].after is None]:
+            self.spool.begin(begun, self.registrar.mark())
+        refused = self.registrar.register([entries[index] for index in fresh])
+        for index in refused:
+            self.counts["refused"] += 1
+            self._refusals.append({"sender": "the table", "why": refused[index], "at": time.time()})
+            self.tell(f"{shown(entries[fresh[index]].path)} is not registered: {refused[index]}")
+        self.counts["registered"] += len(fresh) - len(refused)
+        self.counts["registered_before"] += len(there)
+        ours = [entries[index] for n, index in enumerate(fresh) if n not in refused]
+        self._last.extend({"file": shown(e.path), "size": e.size, "at": time.time()} for e in ours[-10:])
+        return {each.id for each in owners}
+
+    # ── windows ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _at(self, place: str) -> Any:
+        try:
+            yield
+        except (PlaceFault, OperatorFault) as fault:
+            text = shown(str(fault))
+            if self.faults.get(place) != text:
+                self.tell(f"{place}: {text}")
+            self.faults[place] = text
+            raise
+        self.faults.pop(place, None)
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        waiting: dict[str, Any] = {"waiting": self._waiting, "oldest": None, "fileless": 0}
+        with suppress(PlaceFault), self._at("spool"):
+            census = self.spool.census()
+            waiting = {"waiting": census.waiting, "oldest": census.oldest, "fileless": census.fileless}
+        senders = {name: replace(each, missing=set()) for name, each in list(self._numbers.items())[-SHOWN:]}
+        fields = ("received", "lost", "restarts", "repeated", "heard_at")
+        return {
+            "timestamp": time.time(),
+            "counts": dict(sorted(self.counts.items())),
+            "spool": waiting | {"held": len(self._held) + self._in_hand},
+            "senders": {
+                name: {"last": (each.expected or 0) - 1} | {field: getattr(each, field) for field in fields}
+                for name, each in senders.items()
+            },
+            "last_files": list(self._last),
+            "refusals": list(self._refusals),
+            "notes": list(self.registrar.notes),
+            "faults": dict(self.faults),
+        }
+
+    def close(self) -> None:
+        self.datagrams.close()
+        self.spool.close()
+        self.registrar.close()
+
+
+class _Ended:
+    """A stop of our threads: theirs, or that of the world."""
+
+    def __init__(self, world: Stop) -> None:
+        self._world, self._own = world, threading.Event()
+
+    def set(self) -> None:
+        self._own.set()
+
+    def is_set(self) -> bool:
+        return self._own.is_set() or self._world.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        return self.is_set() or self._world.wait(timeout) or self._own.is_set()
