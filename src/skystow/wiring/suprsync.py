@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from skystow.config import Site, SuprSync
 from skystow.model.records import path_bytes
-from skystow.model.transfer import State
+from skystow.model.transfer import State, Step
 from skystow.ports import Clock, Dossier, Finding, Ledger, Tree
 from skystow.wiring.opened import Opened, place
 
 if TYPE_CHECKING:
     from skystow.adapters.suprsync import Finalizer, SuprSyncDatabase
     from skystow.adapters.suprsync import Standing as Standing  # what `timecodes` gives
+
+UNTOLD = 5_000
+"""Notices among which orders of a person are looked for, at most."""
 
 
 def opened(config: SuprSync, site: Site, tree: Tree, ledger: Ledger, clock: Clock, *, only_look: bool) -> Opened:
@@ -36,7 +39,8 @@ def opened(config: SuprSync, site: Site, tree: Tree, ledger: Ledger, clock: Cloc
     reader = Reader(config.name, site.archive, root, within, config.priority)
     held = FileTenancy(config.database, database, FILES, config.archives, ledger.identity(), what="archive")
     buried = partial(ledger.buried, config.name)
-    upkeep = Upkeep(database, config.archives, partial(_withdraw, ledger, config.name, root), finalizer)
+    withdraw, untold = partial(_withdraw, ledger, config.name, root), partial(_untold, ledger, place(config))
+    upkeep = Upkeep(database, config.archives, withdraw, untold, finalizer)
     chore = None if only_look else upkeep
     source = RowSource(database, tree, reader, config.archives, held, buried, chore)
     counted = [each.name for each in site.counted(config)]
@@ -81,6 +85,11 @@ def _withdraw(ledger: Ledger, source: str, root: PurePosixPath, key: bytes, loca
             left = [copy for copy in dossier.copies if copy.state in (State.WAITING, State.QUARANTINED)]
             if left:
                 ledger.ignore(left, "its row is to be ignored")
+
+
+def _untold(ledger: Ledger, audience: str) -> set[bytes] | None:
+    waiting = ledger.notices(limit=UNTOLD, audience=audience)
+    return {each.key for each in waiting if each.kind == Step.REQUEUED} if len(waiting) < UNTOLD else None
 
 
 def _doctor(database: SuprSyncDatabase, finalizer: Finalizer | None) -> Iterator[Finding]:

@@ -51,11 +51,12 @@ class Chore(Protocol):
         """What a person should hear of; they grow."""
         ...
 
-    def saw(self, rows: Sequence[Row]) -> None:
-        """These are about to be admitted."""
+    def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """These wait; returns those that may be admitted now. The others are asked for again."""
+        ...
 
     def work(self, *, stop: Stop) -> bool:
-        """After all that waits was admitted; returns whether there are new rows now. Raises `PlaceFault`."""
+        """After all that waits was admitted; returns whether there is more now. Raises `PlaceFault`."""
 
 
 class Idle:
@@ -63,8 +64,8 @@ class Idle:
 
     notes: Sequence[str] = ()
 
-    def saw(self, rows: Sequence[Row]) -> None:
-        """Nobody cares."""
+    def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
+        return rows
 
     def work(self, *, stop: Stop) -> bool:
         return False
@@ -112,8 +113,7 @@ class RowSource:
                 waiting.update(page)
                 fresh = self._fresh(page)
                 if fresh:
-                    rows = self._table.rows(fresh, self.columns)
-                    self._chore.saw(rows)
+                    rows = self._chore.saw(self._table.rows(fresh, self.columns))
                     if batch := [self._reader.read(row) for row in rows]:
                         yield batch
                         # Only now, because who comes back has written the batch down.

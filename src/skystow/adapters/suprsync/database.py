@@ -184,7 +184,9 @@ class SuprSyncDatabase:
         except (OperatorFault, PlaceFault) as fault:
             yield Finding(self.place, ok=False, text=fault.message, remedy=fault.remedy)
             return
-        slow = "; it has none of our indexes, so each look reads all of it (skystow suprsync index)" if lacks else ""
+        slow = (
+            f"; it lacks {' and '.join(lacks)}, so each look reads all of it (skystow suprsync index)" if lacks else ""
+        )
         yield Finding(self.place, ok=True, text=f"{self} is there{slow}")
         try:
             with self.writing() as connection:

@@ -14,8 +14,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import sqlalchemy as sa
@@ -43,6 +44,8 @@ LOOK_BACK = 7
 
 NAMED = 5
 """Late files of one directory that are named; of more there is a word."""
+
+_FINAL = re.compile(r"/suprsync/[^/]+/\d+_(?P<archive>[^/]+)_(?P<code>\d{5})_finalized\.yaml\Z", re.ASCII)
 
 _NEW = sa.text(
     "INSERT INTO timecode_dirs_v0 (timecode, archive_name, completed, synced, finalized)"
@@ -83,8 +86,9 @@ class Finalizer:
 
     # ── rows that come ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def saw(self, rows: Sequence[Row]) -> None:
-        """Before they are admitted: each has its directory's line in the table, and is named if it comes too late."""
+    def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Before they are admitted: each has its directory's line in the table, and is named if it comes too late. A
+        finalization file that is entered and has not got its name yet is not admitted yet."""
         for archive in self._archives:
             if not (wanted := codes(rows, archive)):
                 continue
@@ -94,6 +98,13 @@ class Finalizer:
             settled = {code: each.file for code, each in known.items() if each.settled}
             for row in rows if settled.keys() & wanted else ():
                 self._note_late(archive, row, settled)
+        return [row for row in rows if not self._unplaced(row)]
+
+    def _unplaced(self, row: Row) -> bool:
+        found = _FINAL.search(remote) if isinstance(remote := row["remote_path"], str) else None
+        if found is None or found["archive"] != row["archive_name"]:
+            return False
+        return self._staged(found["archive"], int(found["code"])).exists() and not os.path.lexists(row["local_path"])
 
     def _make(self, archive: str, wanted: set[int]) -> None:
         if wanted:
@@ -119,13 +130,13 @@ class Finalizer:
     # ── directories that are complete ───────────────────────────────────────────────────────────────────────────
 
     def work(self, *, stop: Stop) -> bool:
-        """Finalize what is complete and wholly proven; returns whether files were entered. Raises `PlaceFault`."""
+        """Finalize what is complete and wholly proven; returns whether files got their names. Raises `PlaceFault`."""
         try:
             with self._alone() as alone:
                 if not alone:
                     return False
-                self._place_staged()
-                return sum(self._finalize(each) for each in self._ripe() if not stop.is_set()) > 0
+                placed = self._place_staged()
+                return placed + sum(self._finalize(each) for each in self._ripe() if not stop.is_set()) > 0
         except OSError as error:
             raise self._fault(error) from error
 
@@ -214,15 +225,20 @@ class Finalizer:
     # ── the disk ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _stage(self, archive: str, code: int, text: bytes) -> Path:
-        staged = self._staging / f"{archive}_{code}.yaml"
+        staged = self._staged(archive, code)
         part = staged.with_suffix(".part")
         _write(part, text)
         os.replace(part, staged)
         _sync(self._staging)
         return staged
 
-    def _place_staged(self) -> None:
-        """What an earlier run entered, and did not place any more. What was not entered waits to be rewritten."""
+    def _staged(self, archive: str, code: int) -> Path:
+        return self._staging / f"{archive}_{code}.yaml"
+
+    def _place_staged(self) -> int:
+        """What an earlier run entered, and did not place any more; returns how many. What was not entered waits to be
+        rewritten."""
+        placed = 0
         for staged in sorted(self._staging.glob("*_?????.yaml")):
             archive, _, digits = staged.stem.rpartition("_")
             if archive not in self._archives or not digits.isdecimal():
@@ -235,8 +251,10 @@ class Finalizer:
             local = PurePosixPath(str(row.local_path))
             if row.removed is None and local.is_relative_to(self._root) and ".." not in local.parts:
                 self._place_one(staged, Path(local))
+                placed += 1
             else:
                 os.unlink(staged)
+        return placed
 
     def _place_one(self, staged: Path, local: Path) -> None:
         _make_directories(local.parent, self._root)
@@ -277,7 +295,7 @@ def _make_directories(path: Path, root: Path) -> None:
     """Below `root`, which is there; each durable before the next."""
     if path != root:
         _make_directories(path.parent, root)
-        with suppress(FileExistsError):
+        if not path.is_dir():
             os.mkdir(path)
         _sync(path.parent)  # whoever made it: an earlier run may have ended before
 

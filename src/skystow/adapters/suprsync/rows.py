@@ -5,7 +5,6 @@ Every value comes from outside: from datagrams that anybody could send, by way o
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ COLUMNS = ("id", "local_path", "local_md5sum", "archive_name", "remote_path", "t
 PATH_MAX = 4096
 """Bytes of a path that a program can have opened a file by."""
 
-LARGEST = 2**62
-"""Of numbers that a ledger sorts by."""
+LATEST = 9 * 10**9
+"""Seconds from 1970, as far as a ledger can sort them."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _AS_IT_IS = Layout("{relative_path}")
@@ -115,6 +114,6 @@ def _claimed(value: object) -> Digest:
 
 def _rank(value: object) -> int:
     """Nanoseconds since 1970; what is no time goes first."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or value != value:
         return 0
-    return max(-LARGEST, min(LARGEST, int(value * 10**9)))
+    return int(max(-LATEST, min(LATEST, value)) * 10**9)

@@ -28,7 +28,7 @@ _ANY_DATA = sa.text(
 )
 _PATHS = sa.text(f"SELECT remote_path FROM supersync_v0 WHERE {_OF} AND {HEEDED}")  # noqa: S608
 _LATE = sa.text(
-    f"SELECT id, remote_path FROM supersync_v0 WHERE {_OF} AND {_DATA} AND {HEEDED} AND id > :file ORDER BY id"  # noqa: S608
+    f"SELECT id, remote_path FROM supersync_v0 WHERE {_OF} AND {_DATA} AND {HEEDED} AND id > :file ORDER BY remote_path"  # noqa: S608
 )
 _OLDEST = sa.text(
     f"SELECT min(timestamp) FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND removed IS NULL"  # noqa: S608
