@@ -82,6 +82,23 @@ def test_a_thousand_rows_while_others_write(desk: Desk) -> None:
     assert {desk.database.told(number) for number in desk.database.rows()} == {(True, 0)}
 
 
+def test_what_is_at_the_remote_end_already_is_read_not_copied(desk: Desk) -> None:
+    """As suprsync left it, not verified; and after a database was restored from an older backup, with a new ledger."""
+    there = desk.here / "dst/10000/a"
+    there.parent.mkdir()
+    there.write_bytes(b"starlight")
+    number = desk.write("10000/a")
+    inode = there.stat().st_ino
+    for _ in range(2):
+        assert desk.once()["archived"] == 1
+        assert (there.stat().st_ino, there.read_bytes()) == (inode, b"starlight")
+        assert desk.database.told(number) == (True, 0)
+        desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = NULL, copied = NULL")
+        assert desk.once()["archived"] == 0  # its ledger knows better
+        for ledger in desk.here.glob("ledger.db*"):
+            ledger.unlink()
+
+
 def test_two_rows_of_one_remote_path(desk: Desk) -> None:
     """With the same digest both are told; with another one the second is a conflict, and the first file stays."""
     one, two = desk.write("10000/a"), desk.write("10000/a")
