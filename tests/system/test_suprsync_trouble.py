@@ -283,7 +283,11 @@ def test_odd_rows_are_dead_letters_and_harm_nobody(desk: Desk) -> None:
         ({"remote_path": "/etc/cron.d/x"}, "is absolute"),
         ({"remote_path": ".skystow/x"}, "is ours"),
         ({"remote_path": "10000/" + "x" * 300}, "255 are the limit"),
+        ({"remote_path": "10001/suprsync/x/1_smurf_10000_finalized.yaml", "local_path": b"\0"}, "no text"),
     ]
+    staged = desk.here / "data/suprsync/.skystow/suprsync-smurf/smurf_10000.yaml"  # as if one were under way
+    staged.parent.mkdir(parents=True)
+    staged.write_text("odd")
     numbers = desk.database.register(*(good | change for change, _ in odd), good)
     done = desk.once(3)
     assert (done["archived"], done["dead_letters"]) == (1, len(odd))

@@ -101,10 +101,13 @@ class Finalizer:
         return [row for row in rows if not self._unplaced(row)]
 
     def _unplaced(self, row: Row) -> bool:
-        found = _FINAL.search(remote) if isinstance(remote := row["remote_path"], str) else None
+        local, remote = row["local_path"], row["remote_path"]
+        if not isinstance(local, str) or not isinstance(remote, str) or "\0" in local:
+            return False
+        found = _FINAL.search(remote)
         if found is None or found["archive"] != row["archive_name"]:
             return False
-        return self._staged(found["archive"], int(found["code"])).exists() and not os.path.lexists(row["local_path"])
+        return self._staged(found["archive"], int(found["code"])).exists() and not os.path.lexists(local)
 
     def _make(self, archive: str, wanted: set[int]) -> None:
         if wanted:
