@@ -12,12 +12,13 @@ from skystow.model.transfer import JOURNAL, Audience, Route, Step
 from skystow.testing.ledger_kit import ANNA, ARCHIVE, CAMERA, Desk, arrival
 
 TABLE = Audience("table", frozenset({Step.DELIVERED, Step.RETRY, Step.QUARANTINED, Step.REQUEUED}), CAMERA)
+KEEPER = Audience("keeper", frozenset({Step.IGNORED, Step.RETIRED}), CAMERA)
 OTHERS = Audience("others", frozenset({Step.DELIVERED}), "radio")
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    who, clock = (JOURNAL, TABLE, OTHERS), ManualClock()
+    who, clock = (JOURNAL, TABLE, KEEPER, OTHERS), ManualClock()
     desk = Desk(lambda worker, clock: MemoryLedger(worker, clock))
     if request.param == "memory":
         desk.ledger = MemoryLedger(ANNA, clock, audiences=who)
@@ -40,6 +41,19 @@ def test_each_hears_what_it_wants_to_know(desk: Desk) -> None:
     assert kinds(desk, JOURNAL) == [Step.DELIVERED, Step.QUARANTINED]
     assert kinds(desk, TABLE) == [Step.DELIVERED, Step.RETRY, Step.QUARANTINED, Step.REQUEUED]
     assert kinds(desk, OTHERS) == []
+
+
+def test_who_wants_to_know_hears_what_was_left_out_and_what_was_removed_at_its_source(desk: Desk) -> None:
+    desk.admit("a", "b")
+    a, b = desk.claim()
+    desk.deliver([a])
+    desk.retry(b, after=0)
+    desk.ledger.ignore([desk.copy("b")], "it is bad")
+    desk.ledger.retired(desk.dossier("a"))
+    assert kinds(desk, JOURNAL) == kinds(desk, TABLE)[:1] == [Step.DELIVERED]
+    assert kinds(desk, KEEPER) == [Step.IGNORED, Step.RETIRED]
+    gone = desk.ledger.notices(limit=9, audience=KEEPER.name)[1]
+    assert (gone.key, gone.at) == (desk.dossier("a").key, desk.dossier("a").retired_at)
 
 
 def test_one_that_is_away_keeps_nobody_waiting(desk: Desk) -> None:

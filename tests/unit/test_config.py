@@ -369,6 +369,7 @@ destinations:
 
 def test_remote_places() -> None:
     site = read(FAR, directory="/")
+    assert isinstance(site.sources[0], Directory)
     assert site.sources[0].host is not None
     assert site.sources[0].host.remote() == RemoteHost("smurf-srv", user="data")
     archive, vault = site.destinations

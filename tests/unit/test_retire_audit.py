@@ -13,7 +13,7 @@ from skystow.engine.audit import verify
 from skystow.engine.deliver import Rules, Tally, deliver
 from skystow.engine.retire import Decision, Policy, retire
 from skystow.errors import Unreachable, Unreadable
-from skystow.model.records import Worker
+from skystow.model.records import Arrival, Fingerprint, Worker
 from skystow.model.transfer import Destination, Route, Step
 
 A = PurePosixPath("a.fits")
@@ -72,6 +72,31 @@ def test_a_dry_run_removes_nothing(house: House) -> None:
     assert decision.remove
     assert A in house.tree.files
     assert len(house.retire(dry_run=True)) == 1
+
+
+def test_what_its_source_says_against_it_counts(house: House) -> None:
+    house.clock.advance(DAY + 1)
+    said = {b"a.fits": "its row is not deletable"}
+    policy = Policy(DAY, against=lambda dossier: said.get(dossier.key, ""))
+    assert [(each.remove, each.reason) for each in house.retire(policy)] == [(False, "its row is not deletable")]
+    said.clear()
+    assert [each.remove for each in house.retire(policy)] == [True]
+
+
+def test_a_file_that_came_under_two_keys_goes_for_both_or_not_at_all(house: House) -> None:
+    """As rows of a table that name it twice."""
+    again = Arrival("instrument", b"another key", A, "archive", PurePosixPath("again.fits"), Fingerprint())
+    admit([again], house.ledger, house.destinations)
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire()
+    assert (decision.remove, "under another key" in decision.reason) == (False, True)
+    house.carry()
+    house.clock.advance(DAY + 1)
+    policy = Policy(DAY, against=lambda dossier: "no" if dossier.key == b"another key" else "")
+    assert {each.remove for each in house.retire(policy)} == {False}
+    first, second = house.retire()
+    assert (first.remove, second.reason) == (True, "not at the source any more")
+    assert house.retire() == []
 
 
 def test_kept_types_stay(house: House) -> None:

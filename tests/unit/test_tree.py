@@ -56,6 +56,26 @@ def test_what_is_no_root(tmp_path: Path, kind: str) -> None:
     assert gone.value.place == "there"
 
 
+def test_what_must_be_there_below_a_root_and_is_empty_or_gone_is_away(tmp_path: Path) -> None:
+    """Each may be a disk of its own, whatever stands in the root."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "e/f").mkdir(parents=True)
+    tree = LocalTree(str(tmp_path), place="there", parts=[b"d", b"e/f"])
+    with pytest.raises(Unreachable, match="/d is empty"):
+        tree.present()
+    (tmp_path / "d/a").touch()
+    with pytest.raises(Unreachable, match="e/f is empty"):
+        tree.open_file(PurePosixPath("d/missing"))
+    (tmp_path / "e/f").rmdir()
+    with pytest.raises(Unreachable, match="No such file"):
+        tree.present()
+    (tmp_path / "e/f").mkdir()
+    (tmp_path / "e/f/b").touch()
+    tree.present()
+    with pytest.raises(Missing):
+        tree.open_file(PurePosixPath("d/missing"))
+
+
 def test_a_marker_proves_the_root_and_its_absence_disproves_it(tmp_path: Path) -> None:
     tree = LocalTree(str(tmp_path), place="there", marker="mounted")
     (tmp_path / "a").write_bytes(b"")

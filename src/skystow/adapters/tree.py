@@ -73,13 +73,15 @@ class LocalTree:
 
     `root` may be a symlink; it is resolved once. It is never created. A root that is on another device than at first
     is not our root any more (a disk that was unmounted leaves its mount point), unless `marker`, a path below the
-    root, proves it.
+    root, proves it. `parts`: directories below the root that must hold something for it to be there.
     """
 
-    def __init__(self, root: str | bytes, *, place: str, marker: str | None = None) -> None:
+    def __init__(
+        self, root: str | bytes, *, place: str, marker: str | None = None, parts: Sequence[bytes] = ()
+    ) -> None:
         self.root = os.path.realpath(os.fsencode(root))
         self.place = place
-        self.marker = marker
+        self.marker, self.parts = marker, tuple(parts)
         self._device: int | None = None
         self._kept: dict[bytes, Directory] = {}
         self._lock = threading.Lock()
@@ -92,17 +94,28 @@ class LocalTree:
     def present(self) -> None:
         root = self._open_root()
         if self.marker is None:
+            self._full(root, str(self))
+        for part in self.parts:
+            where = f"{self}/{shown(os.fsdecode(part))}"
             try:
-                with os.scandir(root.fd) as entries:
-                    empty = next(entries, None) is None
+                directory = Directory(os.open(part, _DIRECTORY, dir_fd=root.fd))
             except OSError as error:
-                raise Unreachable(f"{self.place}: {self}: {error.strerror}", place=self.place) from error
-            if empty:
-                raise Unreachable(
-                    f"{self.place}: {self} is empty",
-                    place=self.place,
-                    remedy="mount it, or name a marker file that proves it",
-                )
+                raise Unreachable(f"{self.place}: {where}: {error.strerror}", place=self.place) from error
+            self._full(directory, where)
+
+    def _full(self, directory: Directory, where: str) -> None:
+        """An empty directory proves nothing: it may be the mount point of a disk that is not there."""
+        try:
+            with os.scandir(directory.fd) as entries:
+                empty = next(entries, None) is None
+        except OSError as error:
+            raise Unreachable(f"{self.place}: {where}: {error.strerror}", place=self.place) from error
+        if empty:
+            raise Unreachable(
+                f"{self.place}: {where} is empty",
+                place=self.place,
+                remedy="mount it, or name a marker file that proves it",
+            )
 
     def stat(self, path: PurePosixPath) -> Fingerprint | None:
         found = self.look(path)

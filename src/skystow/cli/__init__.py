@@ -47,6 +47,8 @@ letters_app = typer.Typer(help="What cannot be admitted as it is.", no_args_is_h
 app.add_typer(letters_app, name="dead-letters")
 tables_app = typer.Typer(help="Look after pysmurf_files tables.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(tables_app, name="pysmurf-files")
+suprsync_app = typer.Typer(help="Look after suprsync's database.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(suprsync_app, name="suprsync")
 app.add_typer(observing.app)
 
 
@@ -313,3 +315,21 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
     from skystow.cli.exits import unexpected
 
     unexpected(kind, error, trace)
+
+
+@suprsync_app.command("index")
+def suprsync_index(site: SiteFile, json: Json = False) -> NoReturn:
+    """Add our indexes to suprsync's databases; nothing else of them is changed."""
+    from skystow.cli.exits import conduct
+    from skystow.cli.suprsync import index
+
+    conduct(lambda _: index(site, json=json), json=json)
+
+
+@suprsync_app.command("timecodes")
+def suprsync_timecodes(site: SiteFile, json: Json = False) -> NoReturn:
+    """Timecode directories that are not finalized yet and why, and files that came too late."""
+    from skystow.cli.exits import conduct
+    from skystow.cli.suprsync import timecodes
+
+    conduct(lambda _: timecodes(site, json=json), json=json)

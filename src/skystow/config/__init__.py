@@ -11,7 +11,20 @@ from pydantic_core import ErrorDetails
 
 from skystow.config.checks import complaints, nested, refuse_places
 from skystow.config.document import Document, Place, Problem, parse
-from skystow.config.model import SECTIONS, Directory, HardLink, Posix, PysmurfFiles, Remote, Site, Table, kinds
+from skystow.config.model import (
+    SECTIONS,
+    Directory,
+    HardLink,
+    Posix,
+    PysmurfFiles,
+    Remote,
+    Retirement,
+    Rows,
+    Site,
+    SuprSync,
+    Table,
+    kinds,
+)
 from skystow.config.spelling import closest, meant
 from skystow.errors import ConfigError
 from skystow.model.records import shown
@@ -22,7 +35,10 @@ __all__ = [
     "Posix",
     "PysmurfFiles",
     "Remote",
+    "Retirement",
+    "Rows",
     "Site",
+    "SuprSync",
     "Table",
     "load",
     "nested",

@@ -32,6 +32,8 @@ def complaints(site: Mapping[str, Any], directory: str) -> Iterator[Complaint]:
     yield from _references(sources, destinations)
     yield from _roots([e for e in sources if not e[1].get("host")], [e for e in destinations if _here(e)], directory)
     yield from _remote(sources, destinations)
+    for place, entry in sources:
+        yield from _below(place, entry, directory)
 
 
 def _entries(site: Mapping[str, Any], key: str) -> Entries:
@@ -116,6 +118,22 @@ def _roots(sources: Entries, destinations: Entries, directory: str) -> Iterator[
             for there, whose in seen.items():
                 if relation := nested(os.path.join(directory, root), there):
                     yield (*place, "root"), f"source root {root} {relation} {whose} ({there})"
+
+
+def _below(place: Place, entry: Mapping[str, Any], directory: str) -> Iterator[Complaint]:
+    """Where files of a source may be must be below its root."""
+    if entry.get("kind") != "suprsync" or not (root := _text(entry, "root")):
+        return
+    within, finalize = entry.get("within"), entry.get("finalize")
+    named: list[tuple[Place, object]] = []
+    if isinstance(within, list):
+        named += [((*place, "within", n), each) for n, each in enumerate(within)]
+    if isinstance(finalize, dict):
+        named.append(((*place, "finalize", "file_root"), finalize.get("file_root")))
+    top = os.path.normpath(os.path.join(directory, root)).rstrip("/") + "/"
+    for where, path in named:
+        if isinstance(path, str) and not os.path.normpath(os.path.join(directory, path)).startswith(top):
+            yield where, f"{'within' if 'within' in where else 'file_root'}: {path} is not below root ({root})"
 
 
 def nested(source: str, destination: str) -> str:

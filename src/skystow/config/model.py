@@ -102,6 +102,35 @@ class PysmurfFiles(Section):
     retire: Retirement | None = None
 
 
+class Finalization(Section):
+    """Of timecode directories: who signs, and where the files lie that say that one is complete."""
+
+    instance_id: Name
+    file_root: Path
+
+
+class SuprSync(Section):
+    """suprsync's database, whose rows register files of this host."""
+
+    name: Name
+    kind: Literal["suprsync"]
+    database: Path
+    archives: Annotated[tuple[Name, ...], Field(min_length=1)]
+    root: Path
+    within: tuple[Path, ...] = ()
+    marker: Marker | None = None
+    poll: Annotated[Seconds, Field(gt=0)] = 10.0
+    copied_when: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    priority: Annotated[int, Field(strict=True, ge=-1000, le=1000)] = 0
+    to: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    retire: Retirement | None = None
+    finalize: Finalization | None = None
+
+
+Rows = PysmurfFiles | SuprSync
+"""Sources whose files are the rows of somebody else's table."""
+
+
 class Batch(Section):
     """`files` None: 1,000, and 5,000 to or from another host, where each rsync costs a few round trips."""
 
@@ -178,7 +207,7 @@ class Retrying(Section):
         return RetryPolicy(self.max_attempts, self.first, self.factor, self.most)
 
 
-SourceConfig = Annotated[Directory | PysmurfFiles, Field(discriminator="kind")]
+SourceConfig = Annotated[Directory | PysmurfFiles | SuprSync, Field(discriminator="kind")]
 DestinationConfig = Annotated[Posix | Remote | HardLink, Field(discriminator="kind")]
 
 
@@ -223,7 +252,7 @@ class Site(Section):
         """None: the ledger is in its usual place."""
         return self.ledger.as_url() if isinstance(self.ledger, LedgerServer) else self.ledger
 
-    def served(self, source: Directory | PysmurfFiles) -> tuple[Posix | Remote | HardLink, ...]:
+    def served(self, source: Directory | Rows) -> tuple[Posix | Remote | HardLink, ...]:
         """The destinations of one source, in the file's order: those that `to` names (all, without it), and the
         one that a named handoff links from."""
         if source.to is None:
@@ -232,7 +261,7 @@ class Site(Section):
         named |= {each.upstream for each in self.destinations if each.upstream and each.name in named}
         return tuple(each for each in self.destinations if each.name in named)
 
-    def counted(self, source: PysmurfFiles) -> tuple[Posix | Remote | HardLink, ...]:
+    def counted(self, source: Rows) -> tuple[Posix | Remote | HardLink, ...]:
         """The destinations that must have a file before its row is `copied`, the first of them first."""
         served = {each.name: each for each in self.served(source)}
         return tuple(served[name] for name in source.copied_when or list(served)[:1])
@@ -248,6 +277,9 @@ SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("sources", "pysmurf_files", "table"): Table,
     ("sources", "pysmurf_files", "table", "tls"): Tls,
     ("sources", "pysmurf_files", "retire"): Retirement,
+    ("sources", "suprsync"): SuprSync,
+    ("sources", "suprsync", "finalize"): Finalization,
+    ("sources", "suprsync", "retire"): Retirement,
     ("destinations", "posix"): Posix,
     ("destinations", "remote"): Remote,
     ("destinations", "remote", "host"): Host,

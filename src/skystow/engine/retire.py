@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,13 +14,23 @@ from skystow.ports import Dossier, Ledger, Passage, Source, Stop, Tree
 
 PAGE = 500
 
+DECIDED = frozenset({State.DONE, State.CANCELLED})
+"""Nothing more is to be done for a copy; of another arrival than the one whose file is to go."""
+
+
+def nothing(_dossier: Dossier) -> str:
+    """Speaks against nothing."""
+    return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`after` seconds since the first copy was done; file types in `keep` stay for ever."""
+    """`after` seconds since the first copy was done; file types in `keep` stay for ever. `against`: what its source
+    says against the removal of a file (empty: nothing); may raise `PlaceFault`."""
 
     after: float
     keep: frozenset[str] = frozenset()
+    against: Callable[[Dossier], str] = nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +47,9 @@ def retire(
 ) -> Iterator[Decision]:
     """Decide for each file of one source whose time has come, and remove what may go. `trees`: destinations by name.
 
-    A file goes only when every required copy is DONE, every copy that we own was read again just now and its digest
-    holds, and the source still has the archived size, mtime and digest. Raises `PlaceFault` where a place is away.
+    A file goes only when every required copy of whatever was to be made of it is DONE, every copy that we own was read
+    again just now and its digest holds, and the source still has the archived size, mtime and digest. Raises
+    `PlaceFault` where a place is away.
     """
     source.tree.present()
     after = 0
@@ -68,13 +79,26 @@ def _decide(
         if not dry_run:
             ledger.retired(dossier)
         return Decision(dossier, False, "not at the source any more")
-    if against := _against(dossier, now, source, trees, policy, stop):
+    if against := _awaited(ledger, dossier, policy) or _against(dossier, now, source, trees, policy, stop):
         return Decision(dossier, False, against)
     if not dry_run:
         # Compares once more: what was put there while all copies were read has never been looked at.
         source.remove(dossier.origin, now)
         ledger.retired(dossier)
     return Decision(dossier, True, "archived, read again, unchanged at the source")
+
+
+def _awaited(ledger: Ledger, dossier: Dossier, policy: Policy) -> str:
+    """Whether somebody still needs it; empty: nobody. One file may have come under several keys, as rows of a table
+    that name it twice: it is removed for all of them, or not at all."""
+    same = (ledger.dossier(number) for number in ledger.find(path_bytes(dossier.origin)))
+    others = [each for each in same if each and (each.source, each.origin) == (dossier.source, dossier.origin)]
+    for each in [dossier, *(each for each in others if each.key != dossier.key)]:
+        if against := policy.against(each):
+            return against
+        if each is not dossier and any(c.required and c.state not in DECIDED for c in each.copies):
+            return f"it came under another key too, and is not archived for that yet (number {each.id})"
+    return ""
 
 
 def _against(

@@ -66,6 +66,7 @@ class Dossier:
 
     id: int
     source: str
+    key: bytes
     origin: PurePosixPath
     archive: str
     path: PurePosixPath
@@ -183,7 +184,8 @@ class Ledger(Protocol):
 
     def notices(self, *, limit: int, audience: str = JOURNAL.name) -> Sequence[Notice]:
         """Unsent ones of one audience, oldest first: one for each step that it wants to know (`Audience.steps`) of a
-        transfer, written with the step itself. Their `attempts` may be newer than the step."""
+        transfer, written with the step itself (RETIRED: for each first copy). Their `attempts` may be newer than the
+        step."""
 
     def sent(self, notices: Sequence[Notice]) -> None: ...
 

@@ -65,7 +65,7 @@ class Intake:
 
     async def _run(self, once: bool) -> None:
         began, rest, source = self.clock.monotonic(), FIRST_REST, self.inlet.source
-        places = {self.inlet.place or source.name}
+        sick = {self.inlet.place or source.name}  # what this sweep last found, or has not looked at yet
         while not self.halt.is_set():
             if not self.enabled():
                 await self.halt.nap(CLOSED)
@@ -76,7 +76,7 @@ class Intake:
             except Stopped:
                 return
             except PlaceFault as fault:
-                places.add(fault.place)
+                sick.add(fault.place)
                 await self._report(Health(fault.place, False, self.clock.now(), str(fault)))
                 self.unfit = once and isinstance(fault, UnfitHost)
                 if self.unfit:
@@ -85,8 +85,9 @@ class Intake:
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             rest = FIRST_REST
-            for place in places:  # the ledger too, where it was what was away
+            for place in sick:  # the ledger too, where it was what was away; not what others found, who go on looking
                 await self._report(Health(place, True, self.clock.now()))
+            sick.clear()
             now = self.clock.monotonic()
             settling = source.settling()
             if once and (not settling or now - began > self.inlet.patience):

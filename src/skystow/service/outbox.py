@@ -42,7 +42,7 @@ class Outbox:
                 await self.halt.sleep(rest)
                 rest = min(LONGEST_REST, rest * 2)
                 continue
-            if self.resting is not None and (told or self.resting == "ledger"):  # to look is to ask the ledger
+            if self.resting is not None:  # or somebody else has told all of it
                 await self._report(Health(self.resting, True, self.clock.now()))
                 self.resting = None
             rest = FIRST_REST

@@ -223,7 +223,7 @@ def _label(kind: str, args: tuple[Any, ...]) -> str:
     """The last argument that names something: link(source, FINAL), unlink(NAME); of an fsync, what is synced."""
     if kind == "fsync":
         return "directory" if stat.S_ISDIR(os.fstat(args[0]).st_mode) else "file"
-    names = [_name(arg) for arg in args if isinstance(arg, str | bytes)]
+    names = [_name(arg) for arg in args if isinstance(arg, str | bytes | os.PathLike)]
     return names[-1] if names else ""
 
 
@@ -232,7 +232,7 @@ def _unsynced(connection: Any, _record: object) -> None:
 
 
 def _name(path: Any) -> str:
-    return os.fsdecode(path).rpartition("/")[2] if isinstance(path, str | bytes) else ""
+    return os.fsdecode(path).rpartition("/")[2] if isinstance(path, str | bytes | os.PathLike) else ""
 
 
 def main() -> None:

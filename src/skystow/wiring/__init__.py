@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skystow.config import Directory as DirectoryConfig
-from skystow.config import PysmurfFiles, Site, load, refuse_places
+from skystow.config import Rows, Site, load, refuse_places
 from skystow.engine.deliver import Rules
 from skystow.engine.retire import Policy
 from skystow.errors import ConfigError
@@ -31,7 +31,7 @@ from skystow.service.intake import Inlet
 from skystow.service.pump import Lane
 from skystow.service.status import Progress
 from skystow.service.talk import Log, Talk, nobody
-from skystow.wiring import image, ledgers, pysmurf
+from skystow.wiring import image, ledgers, rows
 from skystow.wiring.components import Imaging
 from skystow.wiring.doctor import image_doctors
 from skystow.wiring.ends import (
@@ -45,11 +45,12 @@ from skystow.wiring.ends import (
     site_tree,
     there_or_above,
 )
+from skystow.wiring.opened import place
 from skystow.wiring.wires import Job
 
 if TYPE_CHECKING:
     from skystow.adapters.directory import DirectorySource
-    from skystow.adapters.pysmurf_files import PysmurfFilesSource
+    from skystow.adapters.rows.source import RowSource
     from skystow.wiring.ends import AnyTree
 
 ARCHIVE = "archive"
@@ -153,10 +154,16 @@ class ArchiveOptions:
 
 @contextmanager
 def build(
-    site: Site, *, together: bool = True, tell: Callable[[Message], None] = lambda _: None, log: Log = nobody
+    site: Site,
+    *,
+    together: bool = True,
+    tell: Callable[[Message], None] = lambda _: None,
+    log: Log = nobody,
+    only_look: bool = False,
 ) -> Iterator[House]:
     """A site, ready to run. `together`: all of its components in this process; `tell` hears what the Archiver says to
-    the outside, `log` what a person should see. Raises `ConfigError` and other `OperatorFault`s."""
+    the outside, `log` what a person should see; `only_look`: a sweep changes nothing in somebody else's table. Raises
+    `ConfigError` and other `OperatorFault`s."""
     from skystow.adapters.announce import JournalAnnouncer
     from skystow.adapters.clock import SystemClock
 
@@ -168,10 +175,10 @@ def build(
     lanes = list(site_lanes(site, ends, trees, policy))
     where = ledgers.site_ledger(site)
     with closing(ends), ledgers.open_at(where, clock, policy, everybody(site)) as ledger:
-        tables = pysmurf.open_tables(site, origins, ledger)
+        tables = rows.open_tables(site, origins, ledger, clock, only_look=only_look)
         directories = (each for each in site.sources if isinstance(each, DirectoryConfig))
         swept = {each.name: _source(each, ends, origins[each.name], site.archive, clock) for each in directories}
-        sources: dict[str, DirectorySource | PysmurfFilesSource] = {**swept, **tables.sources}
+        sources: dict[str, DirectorySource | RowSource] = {**swept, **tables.sources}
         journal = {JOURNAL.name: JournalAnnouncer(Path(site.journal))} if site.journal else {}
         roots = {each.name: site_root(each) for each in (*site.sources, *site.destinations)}
         roots |= image.roots(site.image) if site.image else {}
@@ -190,7 +197,7 @@ def build(
                 stores={lane.store.name: lane.store for lane in lanes},
                 inlets=[_inlet(each, sources[each.name], site) for each in site.sources],
                 lanes=lanes,
-                policies={e.name: Policy(e.retire.after, frozenset(e.retire.keep)) for e in site.sources if e.retire},
+                policies={e.name: tables.policy(e.name, e.retire) for e in site.sources if e.retire},
                 announcers={**journal, **tables.announcers},
                 doctors=[*tables.doctors, *image_doctors(site, ledger)],
                 config=site,
@@ -206,7 +213,7 @@ def build(
 
 def everybody(site: Site | None) -> tuple[Audience, ...]:
     """Who is to be told of what happens to files."""
-    return () if site is None else (*pysmurf.audiences(site), *image.audiences(site))
+    return () if site is None else (*rows.audiences(site), *image.audiences(site))
 
 
 def _source(config: DirectoryConfig, ends: Ends, tree: AnyTree, archive: str, clock: Clock) -> DirectorySource:
@@ -224,7 +231,7 @@ def _source(config: DirectoryConfig, ends: Ends, tree: AnyTree, archive: str, cl
     return ends.source(config.name, tree, archive=archive, layout=config.layout, options=options, clock=clock)
 
 
-def _inlet(config: DirectoryConfig | PysmurfFiles, source: Source, site: Site) -> Inlet:
+def _inlet(config: DirectoryConfig | Rows, source: Source, site: Site) -> Inlet:
     destinations = tuple(
         Destination(
             name=each.name,
@@ -234,8 +241,8 @@ def _inlet(config: DirectoryConfig | PysmurfFiles, source: Source, site: Site) -
         )
         for each in site.served(config)
     )
-    if isinstance(config, PysmurfFiles):
-        return Inlet(source, destinations, config.poll, place=pysmurf.place(config))
+    if isinstance(config, Rows):
+        return Inlet(source, destinations, config.poll, place=place(config))
     return Inlet(source, destinations, config.sweep_every, patience=config.quiet_for + PATIENCE)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from skystow.config import Directory as DirectoryConfig
-from skystow.config import HardLink, Posix, PysmurfFiles, Remote, Site
+from skystow.config import HardLink, Posix, PysmurfFiles, Remote, Rows, Site, SuprSync
 from skystow.engine.deliver import Rules
 from skystow.errors import ConfigError, Unreachable
 from skystow.model.layout import Layout
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     AnyTree = LocalTree | RemoteTree
 
-Place = DirectoryConfig | PysmurfFiles | Posix | Remote | HardLink
+Place = DirectoryConfig | Rows | Posix | Remote | HardLink
 """Of a site file."""
 
 LOCAL_BATCH, REMOTE_BATCH = 1_000, 5_000
@@ -51,14 +51,22 @@ class Ends:
         for link in self._links.values():
             link.close()
 
-    def tree(self, root: str, *, place: str, marker: str | None = None, host: RemoteHost | None = None) -> AnyTree:
-        """`host` None: a local path, or `[user@]host:path`."""
+    def tree(
+        self,
+        root: str,
+        *,
+        place: str,
+        marker: str | None = None,
+        host: RemoteHost | None = None,
+        parts: Sequence[str] = (),
+    ) -> AnyTree:
+        """`host` None: a local path, or `[user@]host:path`. `parts`: what must be there below a local one."""
         if host is None and is_remote(root):
             host, root = remote_end(root, config_file=os.environ.get(SSH_CONFIG))
         if host is None:
             from skystow.adapters.tree import LocalTree
 
-            return LocalTree(os.path.abspath(root), place=place, marker=marker)
+            return LocalTree(os.path.abspath(root), place=place, marker=marker, parts=[*map(os.fsencode, parts)])
         from skystow.adapters.remote.ssh import Link
         from skystow.adapters.remote.tree import RemoteTree
 
@@ -159,7 +167,8 @@ def there_or_above(end: str, tree: AnyTree) -> str:
 
 def site_tree(config: Place, ends: Ends) -> AnyTree:
     host = config.host.remote() if isinstance(config, DirectoryConfig | PysmurfFiles | Remote) and config.host else None
-    return ends.tree(config.root, place=config.name, marker=config.marker, host=host)
+    parts = [os.path.relpath(each, config.root) for each in config.within] if isinstance(config, SuprSync) else []
+    return ends.tree(config.root, place=config.name, marker=config.marker, host=host, parts=parts)
 
 
 def site_root(config: Place) -> str:

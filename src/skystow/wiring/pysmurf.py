@@ -1,13 +1,12 @@
 """The part of the composition root that knows `pysmurf_files` tables: from a section of the site file to a source, an
-announcer and a doctor."""
+announcer and a doctor (see `skystow.wiring.rows`)."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,28 +14,11 @@ from typing import TYPE_CHECKING
 from skystow.config import PysmurfFiles, Site, Table
 from skystow.errors import ConfigError
 from skystow.model.records import shown
-from skystow.model.transfer import JOURNAL, Audience
-from skystow.ports import Finding, Ledger, Tree
+from skystow.ports import Ledger, Tree
+from skystow.wiring.opened import Opened, place
 
 if TYPE_CHECKING:
-    from skystow.adapters.pysmurf_files import FilesTable, PysmurfFilesAnnouncer, PysmurfFilesSource
-
-
-def place(config: PysmurfFiles) -> str:
-    """The table is another place than the files that it names. No name in a site file holds a blank."""
-    return f"{config.name} table"
-
-
-def audiences(site: Site | None) -> tuple[Audience, ...]:
-    """Who is to be told of what happens to files."""
-    if site is None:
-        return ()
-    told = [JOURNAL] if site.journal is not None else []
-    for each in tables(site):
-        from skystow.adapters.pysmurf_files import STEPS
-
-        told.append(Audience(place(each), STEPS, each.name))
-    return tuple(told)
+    from skystow.adapters.pysmurf_files import FilesTable
 
 
 def tables(site: Site) -> list[PysmurfFiles]:
@@ -52,41 +34,21 @@ def connect(config: PysmurfFiles) -> FilesTable:
     return FilesTable(config.table.url, config.version, place=place(config), password=password, tls=proof)
 
 
-def source(config: PysmurfFiles, table: FilesTable, tree: Tree, archive: str, ledger: Ledger) -> PysmurfFilesSource:
-    from skystow.adapters.pysmurf_files import PysmurfFilesSource, Reader, tenancy
+def opened(config: PysmurfFiles, site: Site, tree: Tree, ledger: Ledger) -> Opened:
+    from skystow.adapters.pysmurf_files import PysmurfFilesAnnouncer, Reader, tenancy
+    from skystow.adapters.pysmurf_files.strangers import Strangers
+    from skystow.adapters.rows.source import RowSource
 
-    root = PurePosixPath(config.registered_root or config.root)
-    reader = Reader(config.name, archive, root, config.layout, config.version, config.priority)
+    table, root = connect(config), PurePosixPath(config.registered_root or config.root)
+    reader = Reader(config.name, site.archive, root, config.layout, config.version, config.priority)
     held = tenancy(table, config.targets, ledger.identity())
-    return PysmurfFilesSource(table, tree, reader, config.targets, held, partial(ledger.buried, config.name))
-
-
-def announcer(config: PysmurfFiles, table: FilesTable, site: Site, ledger: Ledger) -> PysmurfFilesAnnouncer:
-    from skystow.adapters.pysmurf_files import PysmurfFilesAnnouncer
-
+    buried, strangers = partial(ledger.buried, config.name), Strangers(table, config.targets)
+    source = RowSource(table, tree, reader, config.targets, held, buried, strangers)
     roots = {each.name: each.root for each in site.counted(config)}
-    return PysmurfFilesAnnouncer(table, roots, rewrite_path=config.rewrite_path, dossier=ledger.dossier, warn=_warn)
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """Of one site: sources by name, announcers by audience, and what `skystow check` looks at."""
-
-    sources: dict[str, PysmurfFilesSource] = field(default_factory=dict)
-    announcers: dict[str, PysmurfFilesAnnouncer] = field(default_factory=dict)
-    doctors: list[Callable[[], Iterator[Finding]]] = field(default_factory=list)
-
-
-def open_tables(site: Site, origins: Mapping[str, Tree], ledger: Ledger) -> Tables:
-    """`origins` are the trees of the files, by the source's name."""
-    made = Tables()
-    for each in tables(site):
-        table = connect(each)
-        rows = source(each, table, origins[each.name], site.archive, ledger)
-        made.sources[each.name] = rows
-        made.announcers[place(each)] = announcer(each, table, site, ledger)
-        made.doctors.append(partial(table.check, rows.columns))
-    return made
+    announcer = PysmurfFilesAnnouncer(
+        table, roots, rewrite_path=config.rewrite_path, dossier=ledger.dossier, warn=_warn
+    )
+    return Opened(source, announcer, partial(table.check, source.columns))
 
 
 def create(site: Site) -> list[tuple[str, bool]]:

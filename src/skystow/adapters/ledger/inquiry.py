@@ -49,7 +49,7 @@ _COPIES = (
 _COPIES_OF = _COPIES.where(among(_T.arrival_id, "ids"))
 _ARRIVALS = (
     sa.select(
-        *(arrivals.c.id, arrivals.c.source, arrivals.c.origin, files.c.archive, files.c.path),
+        *(arrivals.c.id, arrivals.c.source, arrivals.c.key, arrivals.c.origin, files.c.archive, files.c.path),
         *(arrivals.c.size, arrivals.c.mtime_ns, arrivals.c.inode, arrivals.c.ctime_ns),
         *(arrivals.c.claimed_algorithm, arrivals.c.claimed_hex, arrivals.c.admitted_at, arrivals.c.retired_at),
     )
@@ -271,6 +271,7 @@ def _dossiers(connection: sa.Connection, rows: Sequence[Any], now: int, story: t
         Dossier(
             id=row.id,
             source=row.source,
+            key=row.key,
             origin=path_of(row.origin),
             archive=row.archive,
             path=path_of(row.path),

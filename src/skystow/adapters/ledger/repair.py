@@ -77,6 +77,7 @@ def ignore(database: Database, worker_id: int, copies: Sequence[Copy], reason: s
         for some in chunks(row.id for row in rows):
             connection.execute(_IGNORE, {"ids": some})
         log.transfers(Step.IGNORED, [row.id for row in rows], reason)
+        log.announce(Step.IGNORED, [row.id for row in rows], reason)
     return len(rows)
 
 
@@ -124,3 +125,5 @@ def retired(database: Database, worker_id: int, dossiers: Sequence[Dossier]) -> 
         for some in chunks(dossier.id for dossier in dossiers):
             connection.execute(_RETIRED, {"ids": some, "now": log.at})
         log.arrivals(Step.RETIRED, [dossier.id for dossier in dossiers])
+        firsts = [c.id for each in dossiers for c in each.copies if c.route.source == each.source]
+        log.announce(Step.RETIRED, firsts, "", sources={dossier.source for dossier in dossiers})

@@ -102,7 +102,7 @@ class MemoryLedger(ImageDoor):
         self._rows.latest[arrival.source, arrival.key] = row
         self._event(row, Step.ADMITTED)
         if arrival.attempts >= self._policy.max_attempts:
-            for first in (t for t in row.transfers if t.upstream is None):
+            for first in row.firsts:
                 first.reason = spent_before(arrival.attempts)
                 self._step(first, Step.QUARANTINED, text=first.reason.text)
 
@@ -295,8 +295,7 @@ class MemoryLedger(ImageDoor):
 
     def removed(self, copies: Sequence[Copy], reason: str) -> int:
         with self._lock:
-            there = [row for copy in copies if (row := self._rows.transfers[copy.id - 1]).removed_at is None]
-            there = [row for row in there if row.state is State.DONE]
+            there = [t for t in map(self._transfer, copies) if t.removed_at is None and t.state is State.DONE]
             for transfer in there:
                 transfer.removed_at = self._clock.now()
                 self._step(transfer, Step.REMOVED, text=reason)
@@ -304,10 +303,11 @@ class MemoryLedger(ImageDoor):
 
     def retired(self, *dossiers: Dossier) -> None:
         with self._lock:
-            for dossier in dossiers:
-                row = self._rows.arrivals[dossier.id - 1]
+            for row in (self._rows.arrivals[dossier.id - 1] for dossier in dossiers):
                 row.retired_at = self._clock.now()
                 self._event(row, Step.RETIRED)
+                for first in row.firsts:
+                    self._tell(first, Step.RETIRED, row.retired_at, "")
 
     # ── windows ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -381,8 +381,7 @@ class MemoryLedger(ImageDoor):
 
     def _ours(self, works: Iterable[Work]) -> list[tuple[Work, TransferRow]]:
         """The fence: a claim that was lost has another token, or none, and changes nothing."""
-        pairs = [(work, self._transfer(work)) for work in works]
-        return [(work, transfer) for work, transfer in pairs if work.token and transfer.token == work.token]
+        return [(work, t) for work in works if (t := self._transfer(work)).token == work.token and work.token]
 
     def _event(self, row: ArrivalRow, step: Step) -> None:
         row.events.append(Event(self._clock.now(), step, None, str(self._worker), row.arrival.claimed, ""))
@@ -390,8 +389,11 @@ class MemoryLedger(ImageDoor):
     def _step(self, transfer: TransferRow, step: Step, *, digest: Digest | None = None, text: str = "") -> None:
         """One step of one transfer: its state, its event, and what the world is told."""
         transfer.become(step)
-        at, route = self._clock.now(), transfer.route
-        transfer.row.events.append(Event(at, step, route.destination, str(self._worker), digest, text))
+        at, where = self._clock.now(), transfer.route.destination
+        transfer.row.events.append(Event(at, step, where, str(self._worker), digest, text))
+        self._tell(transfer, step, at, text)
+
+    def _tell(self, transfer: TransferRow, step: Step, at: datetime, text: str) -> None:
         key, source = transfer.row.arrival.key, transfer.row.arrival.source
         for audience in self._audiences:
             if step in audience.steps and audience.source in (None, source):

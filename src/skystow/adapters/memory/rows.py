@@ -33,7 +33,11 @@ class ArrivalRow:
     @property
     def first(self) -> TransferRow:
         """The copy that comes straight from the source."""
-        return next(t for t in self.transfers if t.upstream is None)
+        return self.firsts[0]
+
+    @property
+    def firsts(self) -> list[TransferRow]:
+        return [t for t in self.transfers if t.upstream is None]
 
     def names(self) -> list[PurePosixPath]:
         """Under which a person may look for it."""
@@ -49,6 +53,7 @@ class ArrivalRow:
         return Dossier(
             id=self.id,
             source=a.source,
+            key=a.key,
             origin=a.origin,
             archive=a.archive,
             path=a.path,

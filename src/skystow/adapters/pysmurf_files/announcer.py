@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import PurePosixPath
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError
 
 from skystow.adapters.pysmurf_files.table import FilesTable
+from skystow.adapters.rows.verdicts import Change, Counted, Row, in_order
 from skystow.model.records import Notice, shown
-from skystow.model.transfer import State, Step
+from skystow.model.transfer import Step
 from skystow.ports import Dossier
 
 STEPS = frozenset({Step.DELIVERED, Step.RETRY, Step.QUARANTINED, Step.REQUEUED})
 """What its outbox must hold."""
-
-
-Row = dict[str, str | int | None]
 
 
 class PysmurfFilesAnnouncer:
@@ -40,7 +36,7 @@ class PysmurfFilesAnnouncer:
         warn: Callable[[str], None],
     ) -> None:
         self._table, self._roots, self._rewrite = table, dict(roots), rewrite_path
-        self._dossier, self._warn = dossier, warn
+        self._counted, self._warn = Counted(roots, dossier), warn
         names = ("id", "path", "timestamp", "copied", "failed_copy_attempts")
         rows = sa.table(table.name, *map(sa.column, names))
         c = rows.c
@@ -57,16 +53,16 @@ class PysmurfFilesAnnouncer:
         self._again = waiting.values(failed_copy_attempts=0)
 
     def announce(self, notices: Sequence[Notice]) -> None:
-        ours = [each for each in notices if each.body["destination"] in self._roots]
+        ours = [each for each in notices if self._counted.concerns(each)]
         if not ours:
             return
         size = self._table.shape(("id", "path", "copied", "failed_copy_attempts")).path_size
         changes = [change for each in ours if (change := self._change(each, size))]
         with self._table.writing() as connection:
-            for statement, some in groupby(changes, key=itemgetter(0)):  # in the order in which it happened
-                self._write(connection, statement, [row for _, row in some])
+            for statement, some in in_order(changes):
+                self._write(connection, statement, some)
 
-    def _change(self, notice: Notice, size: int | None) -> tuple[sa.Update, Row] | None:
+    def _change(self, notice: Notice, size: int | None) -> Change | None:
         row: Row = {"row": int(notice.key)}
         match notice.kind:
             case Step.DELIVERED:
@@ -105,16 +101,8 @@ class PysmurfFilesAnnouncer:
 
     def _whole(self, notice: Notice) -> str | None:
         """Where the first copy is, if every copy that counts is there."""
-        first, *others = self._roots
-        paths = {first: notice.path}
-        if others:
-            dossier = self._dossier(int(notice.body["arrival"] or 0))
-            copies = dossier.copies if dossier else ()
-            done = {c.route.destination: c.path for c in copies if c.state is State.DONE}
-            if not self._roots.keys() <= done.keys():
-                return None
-            paths = done
-        return str(PurePosixPath(self._roots[first]) / paths[first])
+        path = self._counted.whole(notice)
+        return None if path is None else str(PurePosixPath(self._roots[self._counted.first]) / path)
 
 
 def _fits(path: str, size: int | None) -> bool:

@@ -6,6 +6,7 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from skystow.adapters.rows import sqlite
 from skystow.errors import OperatorFault, ReadOnly, SkystowError, Unreachable
 
 LOGIN = {1044, 1045, 1049, 1130, 1251, 1698, 2059, 4151}
@@ -17,15 +18,13 @@ MAY_NOT = {1142, 1143, 1227, 1290, 1370, 1792, 1836, 3554}
 GONE = {1054, 1146}
 """No such column; no such table."""
 
-_SQLITE_MAY_NOT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
-_SQLITE_FOREIGN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-
 
 def blame(error: DBAPIError, table: str, place: str) -> SkystowError | None:
     """None: ours, a bug. What the driver says never holds a password."""
     original = error.orig
     if isinstance(original, sqlite3.Error):
-        return _blame_sqlite(original, table, place)
+        lacking = "is the path of the url right? skystow pysmurf-files create SITE makes it where there is none"
+        return sqlite.blame(original, table, place, lacking=lacking)
     code = original.args[0] if original is not None and original.args else 0
     said = original.args[-1] if original is not None and original.args else "no answer"
     if code in LOGIN:
@@ -38,20 +37,4 @@ def blame(error: DBAPIError, table: str, place: str) -> SkystowError | None:
         return OperatorFault(f"{table}: {said}", remedy="skystow check SITE names what is missing")
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         return Unreachable(f"{table}: {said}", place=place, remedy="skystow tries again by itself")
-    return None
-
-
-def _blame_sqlite(error: sqlite3.Error, table: str, place: str) -> SkystowError | None:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _SQLITE_MAY_NOT:
-        return ReadOnly(
-            f"{table}: {error}", place=place, remedy="give the user that skystow runs as the right to write"
-        )
-    if code in _SQLITE_FOREIGN:
-        return OperatorFault(f"{table}: {error}", remedy="name another database in the url; this one was not touched")
-    if code == sqlite3.SQLITE_CANTOPEN:
-        remedy = "is the path of the url right? skystow pysmurf-files create SITE makes it where there is none"
-        return Unreachable(f"{table}: {error}", place=place, remedy=remedy)
-    if isinstance(error, sqlite3.OperationalError):
-        return Unreachable(f"{table}: {error}", place=place, remedy="skystow tries again by itself")
     return None

@@ -67,6 +67,10 @@ class Reader:
     version: str
     priority: int = 0
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return columns(self.version, self.layout)
+
     def read(self, row: Mapping[str, Any]) -> Arrival | DeadLetter:
         key = str(row["id"]).encode()
         try:

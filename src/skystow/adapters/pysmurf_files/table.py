@@ -5,18 +5,17 @@ Nothing here says `SET time_zone`: what one session wrote, another of the same d
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from skystow.adapters.pysmurf_files.blame import blame
+from skystow.adapters.rows import sqlite
 from skystow.errors import ConfigError, OperatorFault, PlaceFault
 from skystow.model.records import shown
 from skystow.ports import Finding
@@ -117,7 +116,7 @@ class FilesTable:
                 ) from error
         if self.url.get_backend_name() != "sqlite" or not self.url.database:
             raise ConfigError(f"{self} cannot be used", remedy="the table may be in MariaDB, MySQL or SQLite")
-        return _sqlite_engine(self.url.database, make=make)
+        return sqlite.engine(self.url.database, make=make)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -181,11 +180,11 @@ class FilesTable:
 
     # ── what we read ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def uncopied(self, target: str) -> Iterator[Sequence[int]]:
+    def waiting(self, owner: str) -> Iterator[Sequence[int]]:
         """Ids of the rows of one target that wait, in pages by id; read from the index alone."""
         number, of, copied = _column("id"), _column("instance_id"), _column("copied")
         for waits in (copied == 0, copied.is_(None)):  # apart: each is one stretch of the index
-            query = sa.select(number).select_from(sa.table(self.name)).where(of == target, waits)
+            query = sa.select(number).select_from(sa.table(self.name)).where(of == owner, waits)
             query = query.where(number > sa.bindparam("after")).order_by(number).limit(PAGE)
             after = -1
             while True:
@@ -263,23 +262,3 @@ class FilesTable:
             yield Finding(f"{self.place}, writing", ok=False, text=fault.message, remedy=fault.remedy)
         else:
             yield Finding(f"{self.place}, writing", ok=True, text="rows may be updated")
-
-
-def _sqlite_engine(path: str, *, make: bool) -> sa.Engine:
-    mode = "rwc" if make else "rw"  # nobody but `create` makes a database where there is none
-
-    def connect() -> sqlite3.Connection:
-        from pathlib import Path
-
-        address = f"{Path(path).absolute().as_uri()}?mode={mode}"
-        connection = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-        return connection
-
-    engine = sa.create_engine("sqlite+pysqlite://", creator=connect, poolclass=sa.QueuePool, hide_parameters=True)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-    return engine

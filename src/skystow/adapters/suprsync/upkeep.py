@@ -1,0 +1,79 @@
+"""What else is done with suprsync's database in each sweep: rows that were set aside by hand are withdrawn, directories
+that are complete are finalized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from skystow.adapters.rows.source import Row
+from skystow.adapters.suprsync.database import HEEDED, UNPROVEN, SuprSyncDatabase
+from skystow.adapters.suprsync.finalizer import Finalizer
+from skystow.ports import Stop
+
+PAGE = 1_000
+
+_SET_ASIDE = sa.text(
+    "SELECT id, local_path FROM supersync_v0 WHERE archive_name = :archive"  # noqa: S608
+    f" AND {UNPROVEN} AND id > :after AND NOT {HEEDED} ORDER BY id LIMIT {PAGE}"
+)
+
+Withdraw = Callable[[bytes, str], None]
+"""Give up what was admitted under this key, from this path, if anything was and is still to be done."""
+
+Untold = Callable[[], set[bytes] | None]
+"""Keys of rows of which the table has not been told yet that a person said: again. None: it has to be told of too much
+for anybody to look through."""
+
+
+class Upkeep:
+    """Implements `skystow.adapters.rows.source.Chore`."""
+
+    def __init__(
+        self,
+        database: SuprSyncDatabase,
+        archives: Sequence[str],
+        withdraw: Withdraw,
+        untold: Untold,
+        finalizer: Finalizer | None,
+    ) -> None:
+        self._database, self._archives, self._finalizer = database, tuple(archives), finalizer
+        self._withdraw, self._untold = withdraw, untold
+        self._aside: set[int] = set()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._finalizer.notes if self._finalizer else ()
+
+    def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
+        return self._finalizer.saw(rows) if self._finalizer else rows
+
+    def work(self, *, stop: Stop) -> bool:
+        untold = self._untold()  # asked first: what is told meanwhile is among them
+        if untold is not None:
+            self._aside = self._give_up(untold)
+        return self._finalizer.work(stop=stop) if self._finalizer else False
+
+    def _give_up(self, untold: set[bytes]) -> set[int]:
+        aside: set[int] = set()
+        for archive in self._archives:
+            for row in self._set_aside(archive):
+                key = b"%d" % row.id
+                if key in untold:
+                    continue  # the table still says what it was told before
+                if row.id not in self._aside and isinstance(row.local_path, str):
+                    self._withdraw(key, row.local_path)
+                aside.add(row.id)
+        return aside
+
+    def _set_aside(self, archive: str) -> Iterator[Any]:
+        after = -1
+        while True:
+            with self._database.reading() as connection:
+                page = connection.execute(_SET_ASIDE, {"archive": archive, "after": after}).all()
+            if not page:
+                return
+            yield from page
+            after = page[-1].id

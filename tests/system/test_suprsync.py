@@ -1,0 +1,285 @@
+"""suprsync's database as a source, with the program as it is run: rows, verdicts, what is set aside, deletion."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from skystow.adapters.suprsync.database import INDEXES
+from tests.nursery import Nursery
+from tests.suprsync import md5, timecode
+from tests.system.cli_kit import Bench, until
+from tests.system.suprsync_kit import Desk, make_desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, skystow_bin: Path, nursery: Nursery) -> Desk:
+    return make_desk(Bench(tmp_path, skystow_bin, nursery))
+
+
+# ── rows and verdicts ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_rows_are_copied_and_told(desk: Desk) -> None:
+    now = timecode()
+    one = desk.write(f"{now}/crate1slot2/1564799250_tune_band/outputs/a.npy", b"one")
+    two = desk.write("no/timecode at all.g3", b"two")
+    other = desk.write(f"{now}/x.g3", archive_name="timestreams")
+    before = time.time()
+    assert desk.once()["archived"] == 2
+    assert desk.archived() == {
+        f"{now}/crate1slot2/1564799250_tune_band/outputs/a.npy": b"one",
+        "no/timecode at all.g3": b"two",
+    }
+    row = desk.database.row(one)
+    assert (row["remote_md5sum"], row["failed_copy_attempts"], row["removed"]) == (md5(b"one"), 0, None)
+    assert before - 1 < row["copied"] < time.time() + 1
+    assert desk.database.told(two) == (True, 0)
+    assert desk.database.row(other)["remote_md5sum"] is None
+    assert desk.once()["files"] == 0  # nothing is left to do, and nothing is done
+    assert desk.database.row(one) == row
+
+
+def test_only_what_waits_is_looked_at(desk: Desk) -> None:
+    """Not what is removed, not what is copied already, not what is to be ignored, not even where it says maybe."""
+    done = desk.write("10000/a", remote_md5sum=md5(b"starlight"), copied=1.0)
+    removed, missing = desk.write("10000/b", removed=5.0), desk.write("10000/c", removed=0)
+    ignored, maybe = desk.write("10000/d", ignore=1), desk.write("10000/e", ignore="perhaps")
+    nulls = desk.write("10000/f", ignore=None, deletable=None, failed_copy_attempts=None)
+    before = desk.database.rows()
+    assert desk.once()["archived"] == 1
+    assert set(desk.archived()) == {"10000/f"}
+    assert desk.database.told(nulls)[0]
+    for number in (done, removed, missing, ignored, maybe):
+        assert desk.database.row(number) == before[number]
+
+
+def test_what_was_copied_wrongly_before_is_copied_again(desk: Desk) -> None:
+    number = desk.write("10000/a", remote_md5sum=md5(b"half of it"), copied=1.0)
+    desk.once()
+    assert desk.database.told(number) == (True, 0)
+
+
+def test_a_digest_in_capitals_stays_so(desk: Desk) -> None:
+    """Others compare the two letter by letter."""
+    number = desk.write("10000/a", local_md5sum=md5(b"starlight").upper())
+    desk.once()
+    assert desk.database.row(number)["remote_md5sum"] == md5(b"starlight").upper()
+
+
+def test_a_thousand_rows_while_others_write(desk: Desk) -> None:
+    """A publisher adds rows, and a reader reads, while we do."""
+    rows = [desk.row_of(f"{timecode()}/d{n % 7}/{n}.dat", b"%d" % n) for n in range(1_003)]
+    desk.database.register(*rows[:500])
+    with desk.bench.start_env({}, "run", desk.site) as archiver:
+        for row in rows[500:]:
+            desk.database.register(row)
+        until(lambda: all(r["remote_md5sum"] for r in desk.database.rows().values()), archiver)
+    assert desk.archived() == {f"{timecode()}/d{n % 7}/{n}.dat": b"%d" % n for n in range(1_003)}
+    assert {desk.database.told(number) for number in desk.database.rows()} == {(True, 0)}
+
+
+def test_what_is_at_the_remote_end_already_is_read_not_copied(desk: Desk) -> None:
+    """As suprsync left it, not verified; and after a database was restored from an older backup, with a new ledger."""
+    there = desk.here / "dst/10000/a"
+    there.parent.mkdir()
+    there.write_bytes(b"starlight")
+    number = desk.write("10000/a")
+    inode = there.stat().st_ino
+    for _ in range(2):
+        assert desk.once()["archived"] == 1
+        assert (there.stat().st_ino, there.read_bytes()) == (inode, b"starlight")
+        assert desk.database.told(number) == (True, 0)
+        desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = NULL, copied = NULL")
+        assert desk.once()["archived"] == 0  # its ledger knows better
+        for ledger in desk.here.glob("ledger.db*"):
+            ledger.unlink()
+
+
+def test_two_rows_of_one_remote_path(desk: Desk) -> None:
+    """With the same digest both are told; with another one the second is a conflict, and the first file stays."""
+    one, two = desk.write("10000/a"), desk.write("10000/a")
+    desk.once()
+    assert desk.database.told(one) == desk.database.told(two) == (True, 0)
+    elsewhere = desk.row_of("elsewhere", b"moonlight")
+    [three] = desk.database.register(elsewhere | {"remote_path": "10000/a"})
+    assert desk.once(3)["conflicts"] == 1
+    assert desk.database.told(three) == (False, 1)
+    assert desk.archived() == {"10000/a": b"starlight"}
+    desk.json("resolve", desk.site, str(desk.data / "elsewhere"), "number")
+    desk.once()
+    assert desk.archived() == {"10000/a": b"starlight", "10000/a.1": b"moonlight"}
+    assert desk.database.told(three)[0]
+    assert desk.database.row(three)["remote_path"] == "10000/a.1"  # where it is
+    assert desk.database.row(one)["remote_path"] == "10000/a"
+
+
+def test_a_file_rewritten_after_registration(desk: Desk) -> None:
+    """It fails by its own fault until its attempts are spent; once it is mended, `retry` begins anew."""
+    number = desk.write("10000/a", b"one")
+    (desk.data / "10000/a").write_bytes(b"two")
+    assert desk.once(3)["quarantined"] == 1
+    assert desk.database.told(number) == (False, 2)
+    assert desk.archived() == {}
+    (desk.data / "10000/a").write_bytes(b"one")
+    desk.json("retry", desk.site, "--all")
+    desk.once()
+    assert desk.database.told(number) == (True, 0)
+
+
+def test_failures_of_the_past_count(desk: Desk) -> None:
+    desk.write_site(attempts=5)
+    some, gone = desk.write("10000/a", failed_copy_attempts=3), desk.write("10000/b", failed_copy_attempts=7)
+    (desk.data / "10000/a").write_bytes(b"rewritten")
+    assert desk.once(3)["quarantined"] == 2
+    assert [desk.database.told(n) for n in (some, gone)] == [(False, 5), (False, 7)]
+    assert desk.archived() == {}
+    desk.json("retry", desk.site, str(desk.data / "10000/b"))
+    desk.once(3)
+    assert desk.database.told(gone) == (True, 0)
+
+
+def test_an_outage_burns_no_attempt(desk: Desk) -> None:
+    """Of the disk that files come from, though its root is there; and of the remote one."""
+    numbers = [desk.write(f"10000/{n}") for n in range(3)]
+    for away in (desk.data, desk.here / "dst"):
+        away.rename(desk.here / "away")
+        if away == desk.data:
+            away.mkdir()  # the mount point
+        assert desk.once(5, "--give-up-after", "1s")["archived"] == 0
+        if away == desk.data:
+            away.rmdir()
+        (desk.here / "away").rename(away)
+        assert {desk.database.told(n) for n in numbers} == {(False, 0)}
+    assert desk.once()["archived"] == 3
+
+
+def test_several_destinations_may_count(desk: Desk) -> None:
+    handoff = "- {name: oods, kind: hardlink, of: remote, root: oods}"
+    desk.write_site(more="copied_when: [oods, remote]", destinations=handoff)
+    number = desk.write("10000/a")
+    (desk.here / "oods/10000").write_text("in the way")
+    desk.once(3)
+    assert (set(desk.archived()), desk.database.told(number)[0]) == ({"10000/a"}, False)
+    (desk.here / "oods/10000").unlink()
+    desk.json("retry", desk.site, "--all")
+    desk.once()
+    assert desk.database.told(number)[0]
+
+
+# ── what is set aside ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_that_is_set_aside_by_hand_is_given_up(desk: Desk) -> None:
+    number = desk.write("10000/a", b"one")
+    (desk.data / "10000/a").write_bytes(b"bad")
+    desk.once(3)
+    desk.database.execute('UPDATE supersync_v0 SET "ignore" = 1 WHERE id = ?', [number])
+    desk.once()  # nobody is needed any more
+    assert desk.json("trace", desk.site, str(desk.data / "10000/a"))["state"] == "cancelled"
+    assert desk.json("retry", desk.site, "--all")["requeued"] == 0
+    (desk.data / "10000/a").write_bytes(b"one")
+    desk.json("retry", desk.site, str(desk.data / "10000/a"))  # by name: that is meant
+    desk.once()
+    assert desk.database.told(number) == (True, 0)
+    assert desk.database.row(number)["ignore"] == 0
+
+
+def test_what_is_ignored_here_is_ignored_there(desk: Desk) -> None:
+    number = desk.write("10000/a")
+    (desk.data / "10000/a").unlink()
+    desk.once(3)
+    desk.json("ignore", desk.site, str(desk.data / "10000/a"), "--reason", "it was never there")
+    desk.once()
+    assert desk.database.row(number)["ignore"] == 1
+
+
+# ── deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_deletable_files_are_removed_and_the_table_is_told(desk: Desk) -> None:
+    desk.write_site(more="retire: {after: 0}")
+    gone, kept, unsaid = (desk.write(f"10000/{n}", deletable=d) for n, d in (("a", 1), ("b", 0), ("c", None)))
+    waits = desk.write("10000/d", archive_name="timestreams")
+    desk.once()
+    told = desk.json("retire", desk.site)
+    assert (told["removed"], told["kept"]) == (1, 2)
+    assert {each["reason"] for each in told["files"] if not each["remove"]} == {
+        f"its row {kept} is not deletable",
+        f"its row {unsaid} is not deletable",
+    }
+    assert sorted(path.name for path in (desk.data / "10000").iterdir()) == ["b", "c", "d"]
+    desk.once()
+    rows = desk.database.rows()
+    assert [rows[n]["removed"] for n in (kept, unsaid, waits)] == [None] * 3
+    assert 0 <= time.time() - rows[gone]["removed"] < 60
+
+
+def test_a_file_that_two_rows_name_goes_for_both_or_not_at_all(desk: Desk) -> None:
+    desk.write_site(more="retire: {after: 0}")
+    one = desk.write("10000/a")
+    [two] = desk.database.register(desk.row_of("10000/a") | {"remote_path": "10000/again", "deletable": 0})
+    desk.once()
+    assert desk.json("retire", desk.site)["removed"] == 0
+    desk.database.execute("UPDATE supersync_v0 SET deletable = 1")
+    desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = NULL WHERE id = ?", [two])
+    assert desk.json("retire", desk.site)["removed"] == 0  # that one is not proven
+    desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = local_md5sum WHERE id = ?", [two])
+    assert desk.json("retire", desk.site)["removed"] == 1
+    assert desk.json("retire", desk.site)["removed"] == 0  # it notices that the other's file is gone
+    desk.once()
+    assert all(desk.database.row(n)["removed"] for n in (one, two))
+
+
+def test_a_damaged_copy_keeps_the_file(desk: Desk) -> None:
+    desk.write_site(more="retire: {after: 0}")
+    number = desk.write("10000/a")
+    desk.once()
+    copy = desk.here / "dst/10000/a"
+    copy.chmod(0o644)
+    copy.write_bytes(b"moonlight")
+    assert desk.json("retire", desk.site)["removed"] == 0
+    assert (desk.data / "10000/a").read_bytes() == b"starlight"
+    desk.once()
+    assert desk.database.row(number)["removed"] is None
+
+
+# ── costs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_indexes_are_ours_and_are_used(desk: Desk) -> None:
+    """What each look asks is answered from an index; without them it works, and `check` says that it is slow."""
+    from skystow.adapters.suprsync import database, standing, upkeep
+
+    number = desk.write("10000/a")
+    assert "it lacks skystow_unproven and skystow_remote" in desk.run("check", desk.site).stdout
+    desk.once()
+    assert desk.database.told(number)[0]
+    assert desk.json("suprsync", "index", desk.site)["databases"][0]["added"] == list(INDEXES)
+    assert desk.json("suprsync", "index", desk.site)["databases"][0]["added"] == []
+    assert "it lacks" not in desk.run("check", desk.site).stdout
+    queries = [
+        *(database._WAITING, upkeep._SET_ASIDE, standing._OLDEST),
+        *(standing._UNPROVEN, standing._ANY_DATA, standing._PATHS, standing._LATE),
+    ]
+    values = {"archive": "smurf", "after": 0, "low": "10000/", "high": "100000", "file": 1}
+    for query in queries:
+        plan = " ".join(str(row[3]) for row in desk.database.execute(f"EXPLAIN QUERY PLAN {query}", values))
+        assert "INDEX skystow_" in plan, (str(query), plan)
+        assert "TEMP B-TREE" not in plan, (str(query), plan)
+    waiting = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._WAITING}", values))
+    assert "skystow_unproven" in waiting
+
+
+def test_nothing_of_theirs_is_changed_but_what_is_said(desk: Desk) -> None:
+    desk.write("10000/a")
+    schema = desk.database.execute("SELECT type, name, sql FROM sqlite_master")
+    desk.run("check", desk.site)
+    assert desk.database.execute("SELECT count(*) FROM timecode_dirs_v0") == [(0,)]  # it only looks
+    desk.once()
+    assert desk.database.execute("SELECT type, name, sql FROM sqlite_master") == schema
+    assert desk.database.execute("PRAGMA journal_mode") == [("wal",)]
+    assert os.stat(desk.database.path).st_size > 0
