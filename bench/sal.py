@@ -80,6 +80,8 @@ def commands(site: Path, count: int) -> list[float]:
             return True
 
         until(started, "that the Archiver is there")
+        for each in ("enable", "disable"):
+            obey(each)  # for the first of its kind we must be found, too
         for number in range(count):
             took.append(obey("disable" if number % 2 else "enable"))
         if count % 2:

@@ -197,6 +197,9 @@ class Peer:
             self.writers[key] = self.shape(component, topic), made.data_type, writer
             if not lonely:
                 until(writer.get_matched_subscriptions, f"that somebody reads {topic} of {component}")
+                # We may find a reader before it finds us: say that there is nothing, until it has heard that.
+                writer.dispose(made.data_type(**self.shape(component, topic).blank()))
+                assert writer.wait_for_acks(duration(seconds=30))
         return self.writers[key][2]
 
     def say(

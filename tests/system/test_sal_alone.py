@@ -20,11 +20,12 @@ from tests.system.sal_kit import (
 )
 from tests.system.sal_site import sal_site
 
+pytestmark = pytest.mark.timeout(300)
+
 NAME = "archiver"
 REFUSED = 2
 
 
-@pytest.mark.timeout(240)
 def test_a_second_one_refuses_and_one_that_was_killed_has_a_successor(tmp_path: Path, join: Join) -> None:
     peer = join(write_idl(tmp_path / "idl"))
     peer.follow(ARCHIVER, "summaryState", "softwareVersions", "heartbeat")
@@ -65,7 +66,6 @@ def test_a_second_one_refuses_and_one_that_was_killed_has_a_successor(tmp_path: 
         assert first.ended(NAME) == 0, first.log(NAME)
 
 
-@pytest.mark.timeout(240)
 def test_of_two_that_begin_at_once_at_most_one_survives(tmp_path: Path, join: Join) -> None:
     peer = join(write_idl(tmp_path / "idl"))
     with sal_site(tmp_path / "one", count=1) as one, sal_site(tmp_path / "two", count=1) as two:

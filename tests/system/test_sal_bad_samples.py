@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
+
 from skystow.model.acts import Milestone
 from tests.nursery import Nursery
 from tests.system.sal_kit import (
@@ -26,6 +28,8 @@ from tests.system.sal_kit import (
     write_idl,
 )
 from tests.system.sal_site import ALL, OUTCOMES, SalSite, due, instrument, outcomes, sal_site
+
+pytestmark = pytest.mark.timeout(300)
 
 START, END, HEADER = "logevent_startIntegration", "logevent_endReadout", "logevent_largeFileObjectAvailable"
 IMAGE = "CC_O_20210304_000099"

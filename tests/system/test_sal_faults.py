@@ -28,6 +28,8 @@ from tests.system.sal_kit import (
 )
 from tests.system.sal_site import ALL, sal_site
 
+pytestmark = pytest.mark.timeout(300)
+
 NOT_STARTED = 5701
 FAULTS = (
     ("f99", 5755, "no forwarder", "there is no forwarder", "standby"),

@@ -17,6 +17,8 @@ from skystow.ports.talk import outside
 from tests.system.sal_kit import ACK, ARCHIVER, COMPLETE, IN_PROGRESS, STANDBY, Join, codes, until, write_idl
 from tests.system.sal_site import SalSite, sal_site
 
+pytestmark = pytest.mark.timeout(300)
+
 NAME, MANY = "archiver", 3_000
 """More outcomes than a writer keeps for a reader that does not take them."""
 
@@ -41,25 +43,25 @@ def frozen(site: SalSite, *events: str) -> Iterator[None]:
         watcher.wait()
 
 
-@pytest.mark.timeout(240)
 def test_a_frozen_reader_holds_up_no_command_and_no_outcome_is_lost(tmp_path: Path, join: Join) -> None:
     peer = join(write_idl(tmp_path / "idl"))
-    peer.follow(ARCHIVER, "summaryState", "imageInOODS")
+    peer.follow(ARCHIVER, "summaryState", "imageInOODS", "heartbeat")
     with sal_site(tmp_path) as site, site.ledger() as ledger:
         site.start(NAME)
         peer.await_state(STANDBY, site.told)
         with frozen(site, "imageInOODS", "logMessage"):
             ledger.bus.publish([Say(outside(ARCHIVER), outcome(number)) for number in range(MANY)])
-            until(lambda: peer.events("imageInOODS"), site.told)
-            for _ in range(5):
-                answers = peer.command("setLogLevel", level=20)
-                assert codes(answers) == [ACK, COMPLETE]
 
             def heard() -> set[str]:
                 return {each["obsid"] for each in peer.events("imageInOODS")}
 
+            until(heard, site.told)
+            answers = peer.command("setLogLevel", level=20)
+            assert codes(answers) == [ACK, COMPLETE]
             until(lambda: len(heard()) == MANY, lambda: f"{len(heard())} of {MANY}\n{site.told()}")
-            assert answers[-1].at < peer.events("imageInOODS")[-1].at, "it was not waited for"
+            said = [each.at for each in peer.events("imageInOODS")]
+            assert answers[-1].at < said[-1], "the command did not wait until DDS gave him up"
+            assert [each for each in peer.events("heartbeat") if said[0] < each.at < said[-1]]
             until(lambda: site.parcels() == 0, "that none is owed")
         with frozen(site, "imageInOODS", "logMessage"):
             assert codes(peer.command("exitControl")) == [ACK, IN_PROGRESS, COMPLETE]

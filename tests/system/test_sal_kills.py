@@ -12,6 +12,8 @@ from tests.system.observatory_wire import COMPONENTS, DAY_OBS
 from tests.system.sal_kit import ARCHIVER, CAMERA, ENABLED, STANDBY, Join, Peer, until, write_idl
 from tests.system.sal_site import OUTCOMES, SalSite, due, instrument, outcomes, sal_site
 
+pytestmark = pytest.mark.timeout(300)
+
 START, END = "logevent_startIntegration", "logevent_endReadout"
 INTRODUCTION = ("authList", "logLevel", "simulationMode", "softwareVersions")
 
@@ -33,7 +35,6 @@ def kill(site: SalSite, peer: Peer, camera: Peer) -> None:
         until(lambda t=topic, b=before: set(camera.voice(CAMERA, t).get_matched_subscriptions()) - b, "that it hears")  # type: ignore[misc]
 
 
-@pytest.mark.timeout(300)
 def test_killed_in_the_middle_of_exposures_it_loses_none(tmp_path: Path, join: Join) -> None:
     idl = write_idl(tmp_path / "idl")
     peer, lens = join(idl), join(idl, identity=CAMERA)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from skystow.model.acts import Milestone
 from skystow.simulate.comcam import COMCAM, Programme
 from tests.nursery import Nursery
@@ -17,6 +19,8 @@ from tests.system.observatory_wire import CAMERA as INSTRUMENT
 from tests.system.observatory_wire import COMPONENTS, DAY_OBS
 from tests.system.sal_kit import ARCHIVER, COMPLETE, LIMIT, OFFLINE, STANDBY, Join, Peer, until, write_idl
 from tests.system.sal_site import OUTCOMES, SalSite, due, instrument, outcomes, sal_site
+
+pytestmark = pytest.mark.timeout(300)
 
 IGNORED = Programme().obsid(2)
 

@@ -29,6 +29,8 @@ from tests.system.sal_kit import (
 )
 from tests.system.sal_site import ALL, OUTCOMES, due, instrument, outcomes, sal_site
 
+pytestmark = pytest.mark.timeout(300)
+
 IDL = INTERFACES / "idl"
 STATES = (
     *("appliedSettingsMatchStart", "authList", "errorCode", "logLevel", "settingVersions", "settingsApplied"),

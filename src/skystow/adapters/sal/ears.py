@@ -72,6 +72,11 @@ class Ears:
         if self._written is not None:
             wait([self._written], timeout=LAST + REST)
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not written down yet."""
+        return len(self._heard)
+
     def _hear(self, event: str, sample: Sample) -> None:
         try:
             message = heard(event, sample.values, first=self._first)

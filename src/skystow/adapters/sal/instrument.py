@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Sequence
 
 from skystow.adapters.sal.definitions import Definitions
@@ -12,6 +14,9 @@ from skystow.adapters.sal.sense import first_index, said
 from skystow.model.acts import Say
 from skystow.model.lifecycle import Summary
 from skystow.model.messages import EndReadout, LargeFileObjectAvailable, StartIntegration
+
+BOTH_WAYS = 0.5
+"""Seconds from our finding a reader until it has found us, on any network."""
 
 
 class Instrument:
@@ -27,7 +32,7 @@ class Instrument:
         first: int | None = None,
     ) -> None:
         """Raises `ConfigError` where the definitions lack an event."""
-        self._first = first_index(camera[1], first)
+        self._first, self._found = first_index(camera[1], first), math.inf
         self._voices: dict[str, Writer] = {}
         for events, (node, definitions) in ((CAMERA, camera), (HEADERS, headers)):
             for each in events:
@@ -48,8 +53,13 @@ class Instrument:
 
     @property
     def heard(self) -> bool:
-        """Whether somebody hears each of our events."""
-        return all(writer.matched() for writer in self._voices.values())
+        """Whether somebody hears each of our events, and has for a moment: we may find a reader before it finds us, and
+        until then it hears nothing."""
+        if not all(writer.matched() for writer in self._voices.values()):
+            self._found = math.inf
+            return False
+        self._found = min(self._found, time.monotonic())
+        return time.monotonic() - self._found >= BOTH_WAYS
 
     def publish(self, says: Sequence[Say]) -> None:
         """Events; anything else is nobody's to say. Raises `Unreachable` where a reader takes nothing."""

@@ -20,6 +20,9 @@ THERE = 5.0
 LONGEST = 86400.0
 """Seconds for which a component is waited for, whatever it asks for."""
 
+BOTH_WAYS = 0.2
+"""Seconds from our finding whoever obeys until he has found us, too: until then he hears nothing."""
+
 LOOK = 0.02
 NUMBERS = 2**31 - 1
 
@@ -34,6 +37,7 @@ class SalRemote:
         self.events: Sequence[str] = definitions.events
         self._acks: queue.SimpleQueue[Sample] = queue.SimpleQueue()
         self._writers: dict[str, Writer] = {}
+        self._met: set[Writer] = set()
         acks = definitions.topic("ackcmd")
         acks.must_have("ack", "error", "result", "identity", "origin", "timeout")
         node.reader(acks, self._acks.put)
@@ -95,9 +99,12 @@ class SalRemote:
         return self._writers[name]
 
     def _found(self, writer: Writer) -> None:
+        if writer in self._met and writer.matched():
+            return
         due = time.monotonic() + THERE
         acks = self._definitions.topic("ackcmd")
         while not (writer.matched() and self._node.writers_of(acks)):
+            self.check()
             if time.monotonic() > due:
                 raise Unreachable(
                     f"no {self._definitions.component} is there to obey",
@@ -105,6 +112,8 @@ class SalRemote:
                     remedy="does it run, with the same LSST_DDS_PARTITION_PREFIX and SAL interface definitions?",
                 )
             time.sleep(LOOK)
+        time.sleep(BOTH_WAYS)
+        self._met.add(writer)
 
     def _ours(self, sample: Sample, number: int) -> Acknowledgement | None:
         said = sample.values

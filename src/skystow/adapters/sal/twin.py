@@ -7,9 +7,9 @@ say one by mistake.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic, sleep
 
 from skystow.adapters.sal.node import Node, Sample, Writer
 from skystow.adapters.sal.topic import Topic
@@ -73,7 +73,7 @@ class Twin:
             )
 
     def _believed(self, who: tuple[str, int], number: int) -> bool:
-        now, heard = time.monotonic(), self._heard.get(who)
+        now, heard = monotonic(), self._heard.get(who)
         if heard is None or number <= heard.number:
             if len(self._heard) >= MANY:
                 self._heard.clear()
@@ -84,6 +84,6 @@ class Twin:
         return heard.beats >= enough and now - heard.since >= (enough - 1) * SPAN
 
     def _until(self, done: Callable[[], bool], seconds: float) -> None:
-        due = time.monotonic() + seconds
-        while not done() and time.monotonic() < due:
-            time.sleep(LOOK)
+        due = monotonic() + seconds
+        while not done() and monotonic() < due:
+            sleep(LOOK)
