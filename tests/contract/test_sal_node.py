@@ -220,7 +220,15 @@ def test_what_is_heard_while_the_bus_is_away_is_kept_in_its_order(world: World, 
     assert world.logged == []
 
 
-def test_when_it_ends_what_was_heard_last_is_written_down(sky: Sky) -> None:
+def test_when_it_ends_what_has_come_is_written_down(sky: Sky) -> None:
+    said = sky.say(*(f"CC_O_20210304_{number:06d}" for number in range(1, 400)))
+    assert sky.instrument.flush(LIMIT)  # with whoever reads it, though he may not have looked yet
+    sky.node.close()
+    sky.ears.close()
+    assert sorted(kinds(sky.bus.took)) == sorted(kinds(said))
+
+
+def test_when_it_ends_while_the_bus_is_away_for_a_moment_it_waits(sky: Sky) -> None:
     sky.bus.away.set()
     said = sky.say(OBSID)
     until(lambda: sky.bus.tried > 1)

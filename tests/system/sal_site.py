@@ -4,6 +4,7 @@ else's."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -62,8 +63,6 @@ class SalSite(Wired):
 
     def terminal(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """`skystow …`, in a process of its own."""
-        import os
-
         assert self.nursery is not None
         done = self.nursery.ask(words, cwd=self.root, env=os.environ)
         assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr, self.told())

@@ -38,7 +38,7 @@ def command(name: str, verb: str, values: Sequence[str], speech: Speech, *, seco
 
 
 def watch(halt: Halt, name: str, events: Sequence[str], speech: Speech, *, count: int | None, json: bool) -> Exit:
-    """Until `halt`, or until `count` events have come. Raises `ConfigError`."""
+    """Until `halt`, or until `count` events have come. Raises `ConfigError`, and `Unreachable` where DDS dies."""
     heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with remote(name, speech, _note) as component:
         component.listen(events or [each for each in component.events if each not in QUIET], heard.put)

@@ -83,8 +83,8 @@ def dressed(image: Image, config: Sal, publish: Callable[[Sequence[Say]], None],
 
         ears.open()
         mine = frozenset({image.name, _person()})
+        leaving.callback(ears.close)  # the last: nothing comes any more that would have to be written down
         leaving.callback(front.close)
-        leaving.callback(ears.close)  # first: it needs the node
         yield Dressed(front, ears, leaving.close, say, _greeting(own), Authority(mine), environment.authorised)
 
 

@@ -253,6 +253,8 @@ class Node:
             held = held[len(due) :]
             for sample, hear in due:
                 hear(sample)
+        for sample, hear in held:  # we end: there is no next look
+            hear(sample)
 
     def _look(self) -> tuple[list[tuple[Sample, Hear]], float]:
         """What is there, and up to when nothing older can be left (of a topic of which we left some)."""
