@@ -59,9 +59,10 @@ def test_the_acts_are_what_we_think(acts: list[str]) -> None:
     marked as told last of all."""
     links = [at for at, act in enumerate(acts) if act.startswith("link ")]
     told = acts.index(f"commit {TABLE}")
-    verdict, marked = (at for at, act in enumerate(acts) if act == "commit notices")
+    verdicts = [at for at, act in enumerate(acts) if act == "commit notices"]
     assert len(links) == 3
-    assert links[-1] < verdict < told < marked
+    assert links[0] < verdicts[0] < told < verdicts[-1]
+    assert links[-1] < verdicts[0] or len(verdicts) > 2, "where it was so slow that not all were settled together"
     assert Counter(acts)["spawn rsync"] == 1
 
 

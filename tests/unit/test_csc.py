@@ -349,7 +349,7 @@ def test_a_command_that_nobody_waits_for_any_more_is_not_obeyed(monkeypatch: pyt
 def test_how_a_command_ends_that_the_ledger_interrupted_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House()
 
-    def lost(verb: Verb, patience: float) -> Summary:
+    def lost(verb: Verb, patience: float | None) -> Summary:
         raise Unreachable("start: it may still be obeyed", place=NAME)
 
     monkeypatch.setattr(house.talk, "command", lost)

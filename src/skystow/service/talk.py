@@ -136,16 +136,16 @@ class Talk:
         if messages := [message for notice in notices if (message := self.translate(notice)) is not None]:
             self._wait(_Heard(messages, Future()))
 
-    def command(self, verb: Verb, patience: float = OBEYED) -> Summary:
+    def command(self, verb: Verb, patience: float | None = None) -> Summary:
         """Blocks until it is obeyed. Raises `Refused` with a sentence; then nothing has changed. `PlaceFault`: it was
         begun, and nobody knows yet how it ends."""
         command, name = _Command(verb, Future()), self.conversation.name
         if not self._put(command, waits=True):
             raise Refused(f"{verb}: {name} does not run")
         try:
-            return command.done.result(patience)
+            return command.done.result(patience or OBEYED)
         except TimeoutError:
-            late = f"{verb}: {name} did not answer within {patience:.0f} s"
+            late = f"{verb}: {name} did not answer within {patience or OBEYED:.0f} s"
             if command.done.cancel():  # nor will it be obeyed later, when nobody expects it
                 raise Refused(late) from None
             raise PlaceFault(f"{late}; it may still be obeyed", place=name, remedy="ask for its state") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from skystow.adapters.pysmurf_files.table import FilesTable
 from skystow.adapters.rows.source import Row
+from skystow.errors import PlaceFault
 from skystow.ports import Stop
 
 
@@ -20,10 +22,10 @@ class Strangers:
         return rows
 
     def work(self, *, stop: Stop) -> bool:
-        if self._strangers:
+        with contextlib.suppress(PlaceFault):  # a note is not worth a sweep: the next one looks again
             self._strangers = {target for target in self._strangers if not self._table.names(target)}
-            self.notes[:] = [
-                f"no row of {self._table} is of target {target!r}: is that the instance id of a monitor?"
-                for target in sorted(self._strangers)
-            ]
+        self.notes[:] = [
+            f"no row of {self._table} is of target {target!r}: is that the instance id of a monitor?"
+            for target in sorted(self._strangers)
+        ]
         return False
