@@ -170,6 +170,37 @@ def test_several_destinations_may_count(desk: Desk) -> None:
     assert desk.database.told(number)[0]
 
 
+def test_an_id_that_is_given_anew_is_another_row(desk: Desk) -> None:
+    """SQLite does so where the last row was deleted; also while we run, and where the first was never copied."""
+    one = desk.write("10000/a", b"one")
+    bad = desk.write("10000/b", b"two")
+    (desk.data / "10000/b").unlink()
+    desk.once(3)
+    desk.database.execute("DELETE FROM supersync_v0")
+    again = [desk.write("10000/c", b"three"), desk.write("10000/d", b"four")]
+    assert again == [one, bad]
+    desk.once(3)
+    assert [desk.database.told(n) for n in again] == [(True, 0)] * 2
+    desk.json("ignore", desk.site, str(desk.data / "10000/b"), "--reason", "its row is gone")
+    with desk.bench.start_env({}, "run", desk.site) as archiver:
+        last = desk.write("10000/e", b"five")
+        until(lambda: desk.database.told(last)[0], archiver)
+        desk.database.execute("DELETE FROM supersync_v0 WHERE id = ?", [last])
+        assert desk.write("10000/f", b"six") == last
+        until(lambda: desk.database.told(last)[0], archiver)
+    assert sorted(desk.archived()) == [f"10000/{name}" for name in "acdef"]
+    assert {desk.database.row(n)["ignore"] for n in again} == {0}
+
+
+def test_a_row_that_was_corrected_by_hand_is_believed(desk: Desk) -> None:
+    number = desk.write("10000/a", b"one")
+    (desk.data / "10000/a").write_bytes(b"two")
+    desk.once(3)
+    desk.database.execute("UPDATE supersync_v0 SET local_md5sum = ?, failed_copy_attempts = 0", [md5(b"two")])
+    assert desk.once(3)["archived"] == 1
+    assert desk.database.told(number) == (True, 0)
+
+
 # ── what is set aside ────────────────────────────────────────────────────────────────────────────────────────────
 
 

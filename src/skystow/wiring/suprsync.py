@@ -28,7 +28,7 @@ def opened(config: SuprSync, site: Site, tree: Tree, ledger: Ledger, clock: Cloc
     from skystow.adapters.rows.tenancy import FileTenancy
     from skystow.adapters.suprsync import SuprSyncAnnouncer
     from skystow.adapters.suprsync.database import FILES
-    from skystow.adapters.suprsync.rows import Reader
+    from skystow.adapters.suprsync.rows import Reader, number_of
     from skystow.adapters.suprsync.upkeep import Upkeep
 
     database, root = _connect(config), PurePosixPath(config.root)
@@ -47,7 +47,7 @@ def opened(config: SuprSync, site: Site, tree: Tree, ledger: Ledger, clock: Cloc
     announcer = SuprSyncAnnouncer(database, counted, dossier=ledger.dossier)
 
     def against(dossier: Dossier) -> str:
-        return database.keeps(int(dossier.key))
+        return database.keeps(number_of(dossier.key))
 
     return Opened(source, announcer, partial(_doctor, database, finalizer), against)
 

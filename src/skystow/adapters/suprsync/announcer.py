@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from skystow.adapters.rows.verdicts import Change, Counted, Row, in_order
 from skystow.adapters.suprsync.database import DIRECTORIES, FILES, SuprSyncDatabase
+from skystow.adapters.suprsync.rows import number_of
 from skystow.model.records import Notice, path_bytes
 from skystow.model.transfer import Step
 from skystow.ports import Dossier
@@ -71,7 +72,7 @@ class SuprSyncAnnouncer:
                     connection.execute(_FINALIZED, proven)
 
     def _change(self, notice: Notice) -> Change | None:
-        row: Row = {"row": int(notice.key)}
+        row: Row = {"row": number_of(notice.key)}
         if notice.kind == Step.RETIRED:
             return _REMOVED, row | {"at": notice.at.timestamp()}
         if not self._counted.concerns(notice):

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from skystow.adapters.rows import sqlite
+from skystow.adapters.suprsync.rows import key_of
 from skystow.errors import OperatorFault, PlaceFault
 from skystow.model.records import shown
 from skystow.ports import Finding
@@ -47,7 +48,8 @@ INDEXES: Mapping[str, str] = {
 rows of a timecode directory."""
 
 _WAITING = sa.text(
-    f"SELECT id FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND id > :after"  # noqa: S608
+    "SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0"  # noqa: S608
+    f" WHERE archive_name = :archive AND {UNPROVEN} AND id > :after"
     f" AND removed IS NULL AND {HEEDED} ORDER BY id LIMIT {PAGE}"
 )
 _DELETABLE = sa.text(
@@ -141,16 +143,16 @@ class SuprSyncDatabase:
 
     # ── what we read ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def waiting(self, owner: str) -> Iterator[Sequence[int]]:
-        """Ids of the rows of one archive that wait, in pages by id: neither removed nor to be ignored nor proven."""
+    def waiting(self, owner: str) -> Iterator[Mapping[int, bytes]]:
+        """Keys of the rows of one archive that wait, in pages by id: neither removed nor to be ignored nor proven."""
         after = -LARGEST_ID
         while True:
             with self.reading() as connection:
-                page = connection.execute(_WAITING, {"archive": owner, "after": after}).scalars().all()
+                page = connection.execute(_WAITING, {"archive": owner, "after": after}).all()
             if not page:
                 return
-            yield page
-            after = page[-1]
+            yield {row.id: key_of(*row) for row in page}
+            after = page[-1].id
 
     def rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[Mapping[str, Any]]:
         """The values of those that still wait, as the driver gives them: no type is taken for granted."""

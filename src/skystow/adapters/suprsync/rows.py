@@ -5,6 +5,7 @@ Every value comes from outside: from datagrams that anybody could send, by way o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,19 @@ _MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _AS_IT_IS = Layout("{relative_path}")
 
 
+def key_of(number: int, local: object, md5: object, remote: object) -> bytes:
+    """What a row is known by: its id, and what it says of its file. SQLite gives ids anew, where the last row was
+    deleted or a backup restored; and a row that a person has corrected is to be believed."""
+    if isinstance(remote, str) and ("//" in remote or "/." in remote):
+        remote = str(PurePosixPath(remote))
+    return b"%d.%s" % (number, hashlib.sha256(repr((local, md5, remote)).encode()).hexdigest()[:16].encode())
+
+
+def number_of(key: bytes) -> int:
+    """The id of the row that is, or was, known by it."""
+    return int(key.partition(b".")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Makes arrivals of rows. Local paths must lie below `root`, and below one of `within` where there are any."""
@@ -43,7 +57,7 @@ class Reader:
         return COLUMNS
 
     def read(self, row: Mapping[str, Any]) -> Arrival | DeadLetter:
-        key = str(row["id"]).encode()
+        key = key_of(row["id"], row["local_path"], row["local_md5sum"], row["remote_path"])
         try:
             return self._arrival(key, row)
         except BadName as fault:

@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from skystow.adapters.rows.source import Row
 from skystow.adapters.suprsync.database import HEEDED, UNPROVEN, SuprSyncDatabase
 from skystow.adapters.suprsync.finalizer import Finalizer
+from skystow.adapters.suprsync.rows import key_of
 from skystow.ports import Stop
 
 PAGE = 1_000
 
 _SET_ASIDE = sa.text(
-    "SELECT id, local_path FROM supersync_v0 WHERE archive_name = :archive"  # noqa: S608
+    "SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0 WHERE archive_name = :archive"  # noqa: S608
     f" AND {UNPROVEN} AND id > :after AND NOT {HEEDED} ORDER BY id LIMIT {PAGE}"
 )
 
@@ -41,7 +42,7 @@ class Upkeep:
     ) -> None:
         self._database, self._archives, self._finalizer = database, tuple(archives), finalizer
         self._withdraw, self._untold = withdraw, untold
-        self._aside: set[int] = set()
+        self._aside: set[bytes] = set()
 
     @property
     def notes(self) -> Sequence[str]:
@@ -56,16 +57,16 @@ class Upkeep:
             self._aside = self._give_up(untold)
         return self._finalizer.work(stop=stop) if self._finalizer else False
 
-    def _give_up(self, untold: set[bytes]) -> set[int]:
-        aside: set[int] = set()
+    def _give_up(self, untold: set[bytes]) -> set[bytes]:
+        aside: set[bytes] = set()
         for archive in self._archives:
             for row in self._set_aside(archive):
-                key = b"%d" % row.id
+                key = key_of(*row)
                 if key in untold:
                     continue  # the table still says what it was told before
-                if row.id not in self._aside and isinstance(row.local_path, str):
+                if key not in self._aside and isinstance(row.local_path, str):
                     self._withdraw(key, row.local_path)
-                aside.add(row.id)
+                aside.add(key)
         return aside
 
     def _set_aside(self, archive: str) -> Iterator[Any]:
