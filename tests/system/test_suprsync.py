@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,43 @@ def test_a_row_that_was_corrected_by_hand_is_believed(desk: Desk) -> None:
     desk.database.execute("UPDATE supersync_v0 SET local_md5sum = ?, failed_copy_attempts = 0", [md5(b"two")])
     assert desk.once(3)["archived"] == 1
     assert desk.database.told(number) == (True, 0)
+
+
+def test_the_file_of_a_row_that_says_something_else_now_stays(desk: Desk) -> None:
+    """Its copy may be at another path than the table believes."""
+    desk.write_site(more="retire: {after: 0}")
+    number = desk.write("no/timecode")
+    desk.once()
+    for column, value in (("remote_path", "no/where"), ("local_path", "/elsewhere")):
+        before = desk.database.row(number)[column]
+        desk.database.execute(f"UPDATE supersync_v0 SET {column} = ?", [value])  # noqa: S608
+        [told] = desk.json("retire", desk.site)["files"]
+        assert told["reason"] == f"its row {number} says something else than when the file was admitted"
+        desk.database.execute(f"UPDATE supersync_v0 SET {column} = ?", [before])  # noqa: S608
+    assert (desk.data / "no/timecode").exists()
+    assert desk.json("retire", desk.site)["removed"] == 1
+
+
+@pytest.mark.parametrize("spelt", ["10000/a", "10000//a", "10000/./a"])
+def test_a_row_of_a_numbered_file_says_where_that_is(desk: Desk, spelt: str) -> None:
+    """However it spells its path; also when it is told twice, and when the local file goes."""
+    desk.write_site(more="retire: {after: 0}")
+    desk.write("10000/a")
+    desk.once()
+    [number] = desk.database.register(desk.row_of("elsewhere", b"moonlight") | {"remote_path": spelt})
+    desk.once(3)
+    desk.json("resolve", desk.site, str(desk.data / "elsewhere"), "number")
+    desk.once()
+    row = desk.database.row(number)
+    assert (row["remote_path"], row["remote_md5sum"]) == ("10000/a.1", md5(b"moonlight"))
+    with closing(sqlite3.connect(desk.here / "ledger.db")) as ledger:  # as if we had been killed before we marked it
+        ledger.execute("UPDATE notices SET sent_at = NULL")
+        ledger.commit()
+    desk.once()
+    assert desk.database.row(number) == row
+    assert desk.json("retire", desk.site)["removed"] == 3  # with the finalization file of that day
+    desk.once()
+    assert desk.database.row(number)["removed"]
 
 
 # ── what is set aside ────────────────────────────────────────────────────────────────────────────────────────────

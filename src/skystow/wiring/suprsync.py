@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from skystow.config import Site, SuprSync
 from skystow.model.records import path_bytes
 from skystow.model.transfer import State, Step
-from skystow.ports import Clock, Dossier, Finding, Ledger, Tree
-from skystow.wiring.opened import Opened, place
+from skystow.ports import Clock, Finding, Ledger, Tree
+from skystow.wiring.opened import Opened, place, warn
 
 if TYPE_CHECKING:
     from skystow.adapters.suprsync import Finalizer, SuprSyncDatabase
@@ -28,7 +28,7 @@ def opened(config: SuprSync, site: Site, tree: Tree, ledger: Ledger, clock: Cloc
     from skystow.adapters.rows.tenancy import FileTenancy
     from skystow.adapters.suprsync import SuprSyncAnnouncer
     from skystow.adapters.suprsync.database import FILES
-    from skystow.adapters.suprsync.rows import Reader, number_of
+    from skystow.adapters.suprsync.rows import Reader
     from skystow.adapters.suprsync.upkeep import Upkeep
 
     database, root = _connect(config), PurePosixPath(config.root)
@@ -44,12 +44,9 @@ def opened(config: SuprSync, site: Site, tree: Tree, ledger: Ledger, clock: Cloc
     chore = None if only_look else upkeep
     source = RowSource(database, tree, reader, config.archives, held, buried, chore)
     counted = [each.name for each in site.counted(config)]
-    announcer = SuprSyncAnnouncer(database, counted, dossier=ledger.dossier)
+    announcer = SuprSyncAnnouncer(database, counted, dossier=ledger.dossier, warn=warn)
 
-    def against(dossier: Dossier) -> str:
-        return database.keeps(number_of(dossier.key))
-
-    return Opened(source, announcer, partial(_doctor, database, finalizer), against)
+    return Opened(source, announcer, partial(_doctor, database, finalizer), database.keeps)
 
 
 def _connect(config: SuprSync) -> SuprSyncDatabase:

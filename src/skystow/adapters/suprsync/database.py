@@ -7,7 +7,7 @@ changes nothing takes no write lock. Whoever finds it locked waits a little, the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from skystow.adapters.rows import sqlite
-from skystow.adapters.suprsync.rows import key_of
+from skystow.adapters.suprsync.rows import Claim, key_of, number_of
 from skystow.errors import OperatorFault, PlaceFault
 from skystow.model.records import shown
-from skystow.ports import Finding
+from skystow.ports import Dossier, Finding
 
 PAGE = 1_000
 PATIENCE = 5.0
@@ -53,7 +53,11 @@ _WAITING = sa.text(
     f" AND removed IS NULL AND {HEEDED} ORDER BY id LIMIT {PAGE}"
 )
 _DELETABLE = sa.text(
-    f"SELECT deletable, {HEEDED} AS heeded, {UNPROVEN} AS unproven FROM supersync_v0 WHERE id = :row"  # noqa: S608
+    "SELECT local_path, local_md5sum, remote_path,"  # noqa: S608
+    f" deletable, {HEEDED} AS heeded, {UNPROVEN} AS unproven FROM supersync_v0 WHERE id = :row"
+)
+_CLAIMS = sa.text("SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0 WHERE id IN :ids").bindparams(
+    sa.bindparam("ids", expanding=True)
 )
 
 
@@ -164,12 +168,20 @@ class SuprSyncDatabase:
         with self.reading() as connection:
             return [dict(row) for row in connection.execute(query, {"ids": list(ids)}).mappings()]
 
-    def keeps(self, row: int) -> str:
-        """What the table says against the removal of a row's local file; empty: nothing."""
+    def claims(self, ids: Collection[int]) -> dict[int, Claim]:
+        """What these rows say of their files, those that are there."""
+        with self.reading() as connection:
+            return {row.id: Claim(*row[1:]) for row in connection.execute(_CLAIMS, {"ids": list(ids)})}
+
+    def keeps(self, dossier: Dossier) -> str:
+        """What the table says against the removal of the local file of what was admitted; empty: nothing."""
+        row = number_of(dossier.key)
         with self.reading() as connection:
             found = connection.execute(_DELETABLE, {"row": row}).one_or_none()
         if found is None:
             return f"its row {row} is not there any more"
+        if not Claim(found.local_path, found.local_md5sum, found.remote_path).is_of(row, dossier):
+            return f"its row {row} says something else than when the file was admitted"
         if found.deletable != 1:
             return f"its row {row} is not deletable"
         if not found.heeded:

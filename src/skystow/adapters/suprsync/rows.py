@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from skystow.errors import BadName
 from skystow.model.layout import Attributes, Layout
 from skystow.model.records import Arrival, DeadLetter, Digest, Fingerprint, shown
+from skystow.ports import Dossier
 
 COLUMNS = ("id", "local_path", "local_md5sum", "archive_name", "remote_path", "timestamp", "failed_copy_attempts")
 """What a row is read by."""
@@ -40,6 +41,29 @@ def key_of(number: int, local: object, md5: object, remote: object) -> bytes:
 def number_of(key: bytes) -> int:
     """The id of the row that is, or was, known by it."""
     return int(key.partition(b".")[0])
+
+
+class Claim(NamedTuple):
+    """What a row says of its file, as the driver gives it; text where it was admitted."""
+
+    local_path: Any
+    local_md5sum: Any
+    remote_path: Any
+
+    def key(self, number: int) -> bytes:
+        return key_of(number, *self)
+
+    def is_of(self, number: int, dossier: Dossier) -> bool:
+        """Whether the row with this id still is what was admitted; we ourselves may have told it where its file is."""
+        if self.key(number) == dossier.key:
+            return True
+        before = self._replace(remote_path=str(dossier.path))
+        places = {copy.path for copy in dossier.copies}
+        return (
+            isinstance(self.remote_path, str)
+            and PurePosixPath(self.remote_path) in places
+            and before.key(number) == dossier.key
+        )
 
 
 @dataclass(frozen=True, slots=True)
