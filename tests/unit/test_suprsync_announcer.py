@@ -12,6 +12,7 @@ import pytest
 from tests.suprsync import Database, md5
 
 from skystow.adapters.suprsync import SuprSyncAnnouncer, SuprSyncDatabase
+from skystow.adapters.suprsync.announcer import CORRECTED, SET_ASIDE
 from skystow.adapters.suprsync.rows import key_of
 from skystow.model.records import Notice
 from skystow.model.transfer import Step
@@ -92,3 +93,11 @@ def test_a_directory_is_finalized_by_a_file_that_is_proven(teller: Teller) -> No
     teller.there.execute("UPDATE supersync_v0 SET local_md5sum = ?", [ROW["local_md5sum"]])
     teller.tell(number, Step.DELIVERED)
     assert teller.there.state(10000) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("text", "ignore"), [("it was never there", 1), (SET_ASIDE, 0), (CORRECTED, 0)])
+def test_what_the_table_asked_for_itself_is_not_told(teller: Teller, text: str, ignore: int) -> None:
+    """It may have changed its mind."""
+    [number] = teller.there.register(ROW)
+    teller.tell(number, Step.IGNORED, text)
+    assert teller.there.row(number)["ignore"] == ignore

@@ -16,6 +16,8 @@ class Strangers:
         self._table, self._strangers = table, set(targets)
         self.notes: list[str] = []
 
+    aside = frozenset[bytes]()
+
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         return rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from skystow.adapters.rows.tenancy import Tenancy
@@ -51,6 +51,11 @@ class Chore(Protocol):
         """What a person should hear of; they grow."""
         ...
 
+    @property
+    def aside(self) -> Collection[bytes]:
+        """Keys of what was given up because of its row; it is to be handed over again, should that wait again."""
+        ...
+
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         """These wait; returns those that may be admitted now. The others are asked for again."""
         ...
@@ -63,6 +68,7 @@ class Idle:
     """A `Chore`: nothing else."""
 
     notes: Sequence[str] = ()
+    aside: Collection[bytes] = ()
 
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         return rows
@@ -101,7 +107,9 @@ class RowSource:
         self._table.shape(self.columns)
         self._tenancy.hold()
         yield from self._pass(stop)
-        if self._chore.work(stop=stop):
+        more = self._chore.work(stop=stop)
+        self._told.difference_update(self._chore.aside)
+        if more:
             yield from self._pass(stop)
 
     def _pass(self, stop: Stop) -> Iterator[Sequence[Arrival | DeadLetter]]:

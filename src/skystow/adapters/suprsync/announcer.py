@@ -22,6 +22,11 @@ from skystow.ports import Dossier
 STEPS = frozenset({Step.DELIVERED, Step.RETRY, Step.QUARANTINED, Step.REQUEUED, Step.IGNORED, Step.RETIRED})
 """What its outbox must hold."""
 
+SET_ASIDE, CORRECTED = "its row is to be ignored", "its row says something else now"
+"""Why copies are cancelled for the table's sake."""
+
+OF_THE_TABLE = frozenset({SET_ASIDE, CORRECTED})
+
 _COLUMNS = ("local_path", "local_md5sum", "remote_path", "remote_md5sum", "copied", "removed", "failed_copy_attempts")
 _rows = sa.table(FILES, *map(sa.column, ("id", *_COLUMNS, "ignore")))
 _C = _rows.c
@@ -107,6 +112,8 @@ class SuprSyncAnnouncer:
                 return _Verdict(notice, _FAILED, {"n": notice.body["attempts"]})
             case Step.REQUEUED:
                 return _Verdict(notice, _AGAIN, {})
+            case Step.IGNORED if notice.body["text"] in OF_THE_TABLE:
+                return None  # it said so itself, and may have changed its mind
             case Step.IGNORED:
                 return _Verdict(notice, _IGNORED, {})
         return None

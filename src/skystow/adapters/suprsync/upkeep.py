@@ -3,7 +3,7 @@ that are complete are finalized."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,6 +24,10 @@ _SET_ASIDE = sa.text(
 Withdraw = Callable[[bytes, str], None]
 """Give up what was admitted under this key, from this path, if anything was and is still to be done."""
 
+Resume = Callable[[Mapping[bytes, str]], None]
+"""These rows wait, by key, with their paths: what was given up only because they were set aside is to be done again;
+and what was admitted of them when they said something else is given up."""
+
 Untold = Callable[[], set[bytes] | None]
 """Keys of rows of which the table has not been told yet that a person said: again. None: it has to be told of too much
 for anybody to look through."""
@@ -37,19 +41,28 @@ class Upkeep:
         database: SuprSyncDatabase,
         archives: Sequence[str],
         withdraw: Withdraw,
+        resume: Resume,
         untold: Untold,
         finalizer: Finalizer | None,
     ) -> None:
         self._database, self._archives, self._finalizer = database, tuple(archives), finalizer
-        self._withdraw, self._untold = withdraw, untold
+        self._withdraw, self._resume, self._untold = withdraw, resume, untold
         self._aside: set[bytes] = set()
 
     @property
     def notes(self) -> Sequence[str]:
         return self._finalizer.notes if self._finalizer else ()
 
+    @property
+    def aside(self) -> Collection[bytes]:
+        return self._aside
+
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
-        return self._finalizer.saw(rows) if self._finalizer else rows
+        rows = self._finalizer.saw(rows) if self._finalizer else rows
+        keys = (key_of(row["id"], row["local_path"], row["local_md5sum"], row["remote_path"]) for row in rows)
+        paths = zip(keys, (row["local_path"] for row in rows), strict=True)
+        self._resume({key: path for key, path in paths if isinstance(path, str)})
+        return rows
 
     def work(self, *, stop: Stop) -> bool:
         untold = self._untold()  # asked first: what is told meanwhile is among them
