@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -334,6 +335,35 @@ def test_a_file_that_two_rows_name_goes_for_both_or_not_at_all(desk: Desk) -> No
     assert all(desk.database.row(n)["removed"] for n in (one, two))
 
 
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"archive_name": "timestreams"}, "of archive timestreams names it too, and is not copied yet"),
+        ({"remote_path": "../dead/letter"}, "of archive smurf names it too, and is not copied yet"),
+        ({"remote_path": "10000/not/admitted/yet"}, "of archive smurf names it too, and is not copied yet"),
+        ({"deletable": 0, "remote_md5sum": md5(b"starlight")}, "of archive smurf names it too, and is not deletable"),
+        (
+            {"deletable": None, "remote_md5sum": md5(b"starlight")},
+            "of archive smurf names it too, and is not deletable",
+        ),
+        ({"removed": 5.0}, ""),
+        ({"remote_md5sum": md5(b"starlight")}, ""),
+    ],
+)
+def test_a_file_that_another_row_still_needs_stays(desk: Desk, other: dict[str, Any], reason: str) -> None:
+    """Whoever copies that: it may be of another archive, not admitted yet, or a dead letter."""
+    desk.write_site(more="retire: {after: 0}")
+    row = desk.row_of("no/timecode")
+    desk.database.register(row)
+    desk.once()
+    [number] = desk.database.register(row | {"remote_path": "again"} | other)
+    told = desk.json("retire", desk.site)
+    assert told["removed"] == (not reason)
+    if reason:
+        assert told["files"][0]["reason"] == f"row {number} {reason}"
+    assert (desk.data / "no/timecode").exists() is bool(reason)
+
+
 def test_a_damaged_copy_keeps_the_file(desk: Desk) -> None:
     desk.write_site(more="retire: {after: 0}")
     number = desk.write("10000/a")
@@ -355,7 +385,7 @@ def test_the_indexes_are_ours_and_are_used(desk: Desk) -> None:
     from skystow.adapters.suprsync import database, standing, upkeep
 
     number = desk.write("10000/a")
-    assert "it lacks skystow_unproven and skystow_remote" in desk.run("check", desk.site).stdout
+    assert "it lacks skystow_unproven and skystow_remote and skystow_local" in desk.run("check", desk.site).stdout
     desk.once()
     assert desk.database.told(number)[0]
     assert desk.json("suprsync", "index", desk.site)["databases"][0]["added"] == list(INDEXES)
@@ -370,6 +400,8 @@ def test_the_indexes_are_ours_and_are_used(desk: Desk) -> None:
         plan = " ".join(str(row[3]) for row in desk.database.execute(f"EXPLAIN QUERY PLAN {query}", values))
         assert "INDEX skystow_" in plan, (str(query), plan)
         assert "TEMP B-TREE" not in plan, (str(query), plan)
+    plan = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._ALSO}", {"local": b"/a", "row": 1}))
+    assert "SEARCH supersync_v0 USING INDEX skystow_local" in plan
     waiting = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._WAITING}", values))
     assert "skystow_unproven" in waiting
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from skystow.adapters.rows import sqlite
 from skystow.adapters.suprsync.rows import Claim, key_of, number_of
 from skystow.errors import OperatorFault, PlaceFault
-from skystow.model.records import shown
+from skystow.model.records import path_bytes, shown
 from skystow.ports import Dossier, Finding
 
 PAGE = 1_000
@@ -43,9 +43,10 @@ HEEDED = '("ignore" IS NULL OR "ignore" = 0)'
 INDEXES: Mapping[str, str] = {
     "skystow_unproven": f"CREATE INDEX skystow_unproven ON supersync_v0 (archive_name, id) WHERE {UNPROVEN}",
     "skystow_remote": "CREATE INDEX skystow_remote ON supersync_v0 (archive_name, remote_path)",
+    "skystow_local": "CREATE INDEX skystow_local ON supersync_v0 (local_path) WHERE removed IS NULL",
 }
 """By the first, rows that wait are found without reading the others; it holds no more than those. By the second, the
-rows of a timecode directory."""
+rows of a timecode directory. By the third, of files that are here, the rows that name one."""
 
 _WAITING = sa.text(
     "SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0"  # noqa: S608
@@ -56,6 +57,13 @@ _DELETABLE = sa.text(
     "SELECT local_path, local_md5sum, remote_path,"  # noqa: S608
     f" deletable, {HEEDED} AS heeded, {UNPROVEN} AS unproven FROM supersync_v0 WHERE id = :row"
 )
+_ALSO = sa.text(
+    f"SELECT id, archive_name, {UNPROVEN} AS unproven FROM supersync_v0"  # noqa: S608
+    " WHERE local_path = CAST(:local AS TEXT) AND removed IS NULL AND id <> :row"
+    f" AND ({UNPROVEN} OR deletable IS NOT 1 OR NOT {HEEDED}) ORDER BY id LIMIT 1"
+).bindparams(sa.bindparam("local", type_=sa.LargeBinary))
+"""Whoever else needs a file: of any archive, admitted or not, and whoever copies that."""
+
 _CLAIMS = sa.text("SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0 WHERE id IN :ids").bindparams(
     sa.bindparam("ids", expanding=True)
 )
@@ -175,9 +183,11 @@ class SuprSyncDatabase:
 
     def keeps(self, dossier: Dossier) -> str:
         """What the table says against the removal of the local file of what was admitted; empty: nothing."""
-        row = number_of(dossier.key)
+        row, also = number_of(dossier.key), None
         with self.reading() as connection:
             found = connection.execute(_DELETABLE, {"row": row}).one_or_none()
+            if found is not None and isinstance(found.local_path, str):
+                also = connection.execute(_ALSO, {"row": row, "local": path_bytes(found.local_path)}).one_or_none()
         if found is None:
             return f"its row {row} is not there any more"
         if not Claim(found.local_path, found.local_md5sum, found.remote_path).is_of(row, dossier):
@@ -186,7 +196,13 @@ class SuprSyncDatabase:
             return f"its row {row} is not deletable"
         if not found.heeded:
             return f"its row {row} is to be ignored"
-        return f"its row {row} has not been told yet that it is copied" if found.unproven else ""
+        if found.unproven:
+            return f"its row {row} has not been told yet that it is copied"
+        if also is None:
+            return ""
+        return f"row {also.id} of archive {shown(str(also.archive_name))} names it too, and " + (
+            "is not copied yet" if also.unproven else "is not deletable"
+        )
 
     # ── for operators ───────────────────────────────────────────────────────────────────────────────────────────
 
