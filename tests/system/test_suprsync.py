@@ -1,4 +1,4 @@
-"""suprsync's database as a source, with the program as it is run: rows, verdicts, what is set aside, deletion."""
+"""suprsync's database as a source, with the program as it is run: rows, verdicts, what is set aside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -205,21 +204,6 @@ def test_a_row_that_was_corrected_by_hand_is_believed(desk: Desk) -> None:
     assert desk.database.told(number) == (True, 0)
 
 
-def test_the_file_of_a_row_that_says_something_else_now_stays(desk: Desk) -> None:
-    """Its copy may be at another path than the table believes."""
-    desk.write_site(more="retire: {after: 0}")
-    number = desk.write("no/timecode")
-    desk.once()
-    for column, value in (("remote_path", "no/where"), ("local_path", "/elsewhere")):
-        before = desk.database.row(number)[column]
-        desk.database.execute(f"UPDATE supersync_v0 SET {column} = ?", [value])  # noqa: S608
-        [told] = desk.json("retire", desk.site)["files"]
-        assert told["reason"] == f"its row {number} says something else than when the file was admitted"
-        desk.database.execute(f"UPDATE supersync_v0 SET {column} = ?", [before])  # noqa: S608
-    assert (desk.data / "no/timecode").exists()
-    assert desk.json("retire", desk.site)["removed"] == 1
-
-
 @pytest.mark.parametrize("spelt", ["10000/a", "10000//a", "10000/./a"])
 def test_a_row_of_a_numbered_file_says_where_that_is(desk: Desk, spelt: str) -> None:
     """However it spells its path; also when it is told twice, and when the local file goes."""
@@ -298,85 +282,6 @@ def test_what_is_ignored_here_is_ignored_there(desk: Desk) -> None:
     assert desk.database.row(number)["ignore"] == 1
 
 
-# ── deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_only_deletable_files_are_removed_and_the_table_is_told(desk: Desk) -> None:
-    desk.write_site(more="retire: {after: 0}")
-    gone, kept, unsaid = (desk.write(f"10000/{n}", deletable=d) for n, d in (("a", 1), ("b", 0), ("c", None)))
-    waits = desk.write("10000/d", archive_name="timestreams")
-    desk.once()
-    told = desk.json("retire", desk.site)
-    assert (told["removed"], told["kept"]) == (1, 2)
-    assert {each["reason"] for each in told["files"] if not each["remove"]} == {
-        f"its row {kept} is not deletable",
-        f"its row {unsaid} is not deletable",
-    }
-    assert sorted(path.name for path in (desk.data / "10000").iterdir()) == ["b", "c", "d"]
-    desk.once()
-    rows = desk.database.rows()
-    assert [rows[n]["removed"] for n in (kept, unsaid, waits)] == [None] * 3
-    assert 0 <= time.time() - rows[gone]["removed"] < 60
-
-
-def test_a_file_that_two_rows_name_goes_for_both_or_not_at_all(desk: Desk) -> None:
-    desk.write_site(more="retire: {after: 0}")
-    one = desk.write("10000/a")
-    [two] = desk.database.register(desk.row_of("10000/a") | {"remote_path": "10000/again", "deletable": 0})
-    desk.once()
-    assert desk.json("retire", desk.site)["removed"] == 0
-    desk.database.execute("UPDATE supersync_v0 SET deletable = 1")
-    desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = NULL WHERE id = ?", [two])
-    assert desk.json("retire", desk.site)["removed"] == 0  # that one is not proven
-    desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = local_md5sum WHERE id = ?", [two])
-    assert desk.json("retire", desk.site)["removed"] == 1
-    assert desk.json("retire", desk.site)["removed"] == 0  # it notices that the other's file is gone
-    desk.once()
-    assert all(desk.database.row(n)["removed"] for n in (one, two))
-
-
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        ({"archive_name": "timestreams"}, "of archive timestreams names it too, and is not copied yet"),
-        ({"remote_path": "../dead/letter"}, "of archive smurf names it too, and is not copied yet"),
-        ({"remote_path": "10000/not/admitted/yet"}, "of archive smurf names it too, and is not copied yet"),
-        ({"deletable": 0, "remote_md5sum": md5(b"starlight")}, "of archive smurf names it too, and is not deletable"),
-        (
-            {"deletable": None, "remote_md5sum": md5(b"starlight")},
-            "of archive smurf names it too, and is not deletable",
-        ),
-        ({"removed": 5.0}, ""),
-        ({"remote_md5sum": md5(b"starlight")}, ""),
-    ],
-)
-def test_a_file_that_another_row_still_needs_stays(desk: Desk, other: dict[str, Any], reason: str) -> None:
-    """Whoever copies that: it may be of another archive, not admitted yet, or a dead letter."""
-    desk.write_site(more="retire: {after: 0}")
-    row = desk.row_of("no/timecode")
-    desk.database.register(row)
-    desk.once()
-    [number] = desk.database.register(row | {"remote_path": "again"} | other)
-    told = desk.json("retire", desk.site)
-    assert told["removed"] == (not reason)
-    if reason:
-        assert told["files"][0]["reason"] == f"row {number} {reason}"
-    assert (desk.data / "no/timecode").exists() is bool(reason)
-
-
-def test_a_damaged_copy_keeps_the_file(desk: Desk) -> None:
-    desk.write_site(more="retire: {after: 0}")
-    number = desk.write("10000/a")
-    desk.once()
-    copy = desk.here / "dst/10000/a"
-    copy.chmod(0o644)
-    copy.write_bytes(b"moonlight")
-    assert desk.json("retire", desk.site)["removed"] == 0
-    assert (desk.data / "10000/a").read_bytes() == b"starlight"
-    desk.once()
-    assert desk.database.row(number)["removed"] is None
-
-
 # ── costs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -395,15 +300,16 @@ def test_the_indexes_are_ours_and_are_used(desk: Desk) -> None:
         *(database._WAITING, upkeep._SET_ASIDE, standing._OLDEST),
         *(standing._UNPROVEN, standing._ANY_DATA, standing._PATHS, standing._LATE),
     ]
-    values = {"archive": "smurf", "after": 0, "low": "10000/", "high": "100000", "file": 1}
+    values = {"archive": "smurf", "after": 0, "low": "10000/", "high": "100000", "file": 1, "any": 0}
     for query in queries:
         plan = " ".join(str(row[3]) for row in desk.database.execute(f"EXPLAIN QUERY PLAN {query}", values))
         assert "INDEX skystow_" in plan, (str(query), plan)
         assert "TEMP B-TREE" not in plan, (str(query), plan)
     plan = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._ALSO}", {"local": b"/a", "row": 1}))
     assert "SEARCH supersync_v0 USING INDEX skystow_local" in plan
-    waiting = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._WAITING}", values))
-    assert "skystow_unproven" in waiting
+    for query in (database._WAITING, upkeep._SET_ASIDE, standing._UNPROVEN, standing._OLDEST):
+        plan = str(desk.database.execute(f"EXPLAIN QUERY PLAN {query}", values))
+        assert "SEARCH supersync_v0 USING INDEX skystow_unproven (archive_name=? AND id>?)" in plan, str(query)
 
 
 def test_nothing_of_theirs_is_changed_but_what_is_said(desk: Desk) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from skystow.adapters.pysmurf_files.table import FilesTable
 from skystow.adapters.rows.source import Row
+from skystow.errors import PlaceFault
 from skystow.ports import Stop
 
 
@@ -17,6 +18,7 @@ class Strangers:
         self.notes: list[str] = []
 
     aside = frozenset[bytes]()
+    ailing: PlaceFault | None = None
 
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         return rows

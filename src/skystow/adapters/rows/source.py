@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from skystow.adapters.rows.tenancy import Tenancy
-from skystow.errors import Stopped
+from skystow.errors import PlaceFault, Stopped
 from skystow.model.records import Arrival, DeadLetter
 from skystow.ports import Stop, Tree
 
@@ -56,6 +56,11 @@ class Chore(Protocol):
         """Keys of what was given up because of its row; it is to be handed over again, should that wait again."""
         ...
 
+    @property
+    def ailing(self) -> PlaceFault | None:
+        """What kept it from being done in the last sweep, and is no reason to archive less."""
+        ...
+
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         """These wait; returns those that may be admitted now. The others are asked for again."""
         ...
@@ -69,6 +74,7 @@ class Idle:
 
     notes: Sequence[str] = ()
     aside: Collection[bytes] = ()
+    ailing: PlaceFault | None = None
 
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         return rows
@@ -100,6 +106,10 @@ class RowSource:
     @property
     def notes(self) -> Sequence[str]:
         return self._chore.notes
+
+    @property
+    def ailing(self) -> PlaceFault | None:
+        return self._chore.ailing
 
     def sweep(self, *, stop: Stop) -> Iterator[Sequence[Arrival | DeadLetter]]:
         """See `Source.sweep`. Raises `OperatorFault` where the table is not what it should be, or where another

@@ -24,6 +24,8 @@ PAGE = 1_000
 PATIENCE = 5.0
 """Seconds to wait for others that write; a longer wait would make a stop slow."""
 
+LARGEST_ID = 2**63 - 1
+
 FILES, DIRECTORIES = "supersync_v0", "timecode_dirs_v0"
 
 NEEDED: Mapping[str, frozenset[str]] = {
@@ -225,6 +227,3 @@ class SuprSyncDatabase:
             yield Finding(f"{self.place}, writing", ok=False, text=fault.message, remedy=fault.remedy)
         else:
             yield Finding(f"{self.place}, writing", ok=True, text="rows may be updated")
-
-
-LARGEST_ID = 2**63 - 1

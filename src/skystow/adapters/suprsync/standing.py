@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skystow.adapters.suprsync.database import HEEDED, UNPROVEN, SuprSyncDatabase
+from skystow.adapters.suprsync.database import HEEDED, LARGEST_ID, UNPROVEN, SuprSyncDatabase
 from skystow.adapters.suprsync.timecodes import OURS, completed, is_data, timecode, timecode_at
 
 _OF = "archive_name = :archive AND remote_path >= :low AND remote_path < :high"
@@ -22,7 +22,16 @@ _ENTRIES = sa.text(
     " WHERE archive_name = :archive AND typeof(timecode) = 'integer' AND timecode BETWEEN 10000 AND 99999"
     " GROUP BY timecode ORDER BY timecode"
 )
-_UNPROVEN = sa.text(f"SELECT count(*) FROM supersync_v0 WHERE {_OF} AND {UNPROVEN} AND {HEEDED}")  # noqa: S608
+# These two are answered by the index of what is not proven, as large as the backlog, whatever was archived before. `+`
+# and `id > :any`, which all are, keep SQLite from choosing another.
+_UNPROVEN = sa.text(
+    "SELECT count(*) FROM supersync_v0 WHERE archive_name = :archive"  # noqa: S608
+    f" AND +remote_path >= :low AND +remote_path < :high AND {UNPROVEN} AND id > :any AND {HEEDED}"
+)
+_OLDEST = sa.text(
+    f"SELECT min(timestamp) FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND id > :any"  # noqa: S608
+    f" AND removed IS NULL AND {HEEDED} AND typeof(timestamp) IN ('real', 'integer')"
+)
 _ANY_DATA = sa.text(
     f"SELECT EXISTS (SELECT 1 FROM supersync_v0 WHERE {_OF} AND {_LIKE_ONE} AND {_DATA} AND {HEEDED})"  # noqa: S608
 )
@@ -30,10 +39,7 @@ _PATHS = sa.text(f"SELECT remote_path FROM supersync_v0 WHERE {_OF} AND {HEEDED}
 _LATE = sa.text(
     f"SELECT id, remote_path FROM supersync_v0 WHERE {_OF} AND {_DATA} AND {HEEDED} AND id > :file ORDER BY remote_path"  # noqa: S608
 )
-_OLDEST = sa.text(
-    f"SELECT min(timestamp) FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND removed IS NULL"  # noqa: S608
-    f" AND {HEEDED} AND typeof(timestamp) IN ('real', 'integer')"
-)
+_ANY = {"any": -LARGEST_ID - 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def entries(connection: sa.Connection, archive: str) -> dict[int, Entry]:
 
 
 def unproven(connection: sa.Connection, archive: str, code: int) -> int:
-    return int(connection.execute(_UNPROVEN, _range(archive, code, code)).scalar_one())
+    return int(connection.execute(_UNPROVEN, _range(archive, code, code) | _ANY).scalar_one())
 
 
 def any_data(connection: sa.Connection, archive: str, first: int, last: int) -> bool:
@@ -95,7 +101,7 @@ def remotes(connection: sa.Connection, archive: str, code: int) -> Iterator[str]
 
 def oldest_unproven(connection: sa.Connection, archive: str) -> float | None:
     """Its timestamp, unix seconds."""
-    found = connection.execute(_OLDEST, {"archive": archive}).scalar_one()
+    found = connection.execute(_OLDEST, {"archive": archive} | _ANY).scalar_one()
     return None if found is None else float(found)
 
 

@@ -12,6 +12,7 @@ from skystow.adapters.rows.source import Row
 from skystow.adapters.suprsync.database import HEEDED, UNPROVEN, SuprSyncDatabase
 from skystow.adapters.suprsync.finalizer import Finalizer
 from skystow.adapters.suprsync.rows import key_of
+from skystow.errors import PlaceFault
 from skystow.ports import Stop
 
 PAGE = 1_000
@@ -52,6 +53,10 @@ class Upkeep:
     @property
     def notes(self) -> Sequence[str]:
         return self._finalizer.notes if self._finalizer else ()
+
+    @property
+    def ailing(self) -> PlaceFault | None:
+        return self._finalizer.ailing if self._finalizer else None
 
     @property
     def aside(self) -> Collection[bytes]:
