@@ -24,7 +24,7 @@ sources:
     root: data
     within: [data/smurf]
     poll: 100ms
-    finalize: {{instance_id: suprsync-smurf, file_root: data/suprsync}}
+    finalize: {{instance_id: suprsync-smurf, file_root: data/suprsync, settle: 0s}}
     {more}
 destinations:
   - {destination}

@@ -102,6 +102,27 @@ def test_yesterday_is_not_over_while_nothing_newer_came(desk: Desk) -> None:
     assert desk.database.state(timecode(1)) == (0, 0, 0)
 
 
+def test_a_directory_settles_first(desk: Desk) -> None:
+    """After its time, and after its youngest row; what says that it is of the future keeps nothing waiting."""
+    text = desk.site.read_text()
+    hour = 3600 + time.time() % 100_000  # the last directory's time has been over for so long, all but an hour
+    desk.site.write_text(text.replace("settle: 0s", f"settle: {int(hour)}s"))
+    desk.write(f"{timecode(1)}/a/a.g3", timestamp=1.0)
+    desk.write(f"{timecode()}/a/a.g3", timestamp=1.0)
+    young = desk.write(f"{timecode(9)}/a/a.g3")
+    desk.write(f"{timecode(8)}/a/a.g3", timestamp=time.time() + 10_000_000)
+    settle(desk)
+    assert [each["timecode"] for each in desk.finals()] == [timecode(8)]
+    assert desk.standing(timecode(1))["state"] == "files may still come"
+    assert desk.standing(timecode(9))["state"] == "waits for files that may follow"
+    desk.database.execute("UPDATE supersync_v0 SET timestamp = ? WHERE id = ?", [time.time() - hour - 1, young])
+    settle(desk)
+    assert sorted(each["timecode"] for each in desk.finals()) == [timecode(9), timecode(8)]
+    desk.site.write_text(text)
+    settle(desk)
+    assert sorted(each["timecode"] for each in desk.finals()) == [timecode(9), timecode(8), timecode(1)]
+
+
 def test_one_archive_does_not_wait_for_another(desk: Desk) -> None:
     """Nor does it count its files."""
     desk.write(f"{timecode(2)}/a/a.g3")

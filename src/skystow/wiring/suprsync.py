@@ -66,6 +66,7 @@ def _finalizer(config: SuprSync, database: SuprSyncDatabase, clock: Clock) -> Fi
         config.archives,
         root=said.file_root,
         instance=said.instance_id,
+        settle=said.settle,
         clock=clock,
         place=f"{config.name} finalization",
     )
@@ -166,7 +167,9 @@ def timecodes(site: Site) -> list[tuple[str, list[Standing]]]:
     for config in databases(site):
         with _opened(config) as database:
             database.shape()
-            found.append((config.name, [e for archive in config.archives for e in standings(database, archive, at)]))
+            settle = config.finalize.settle if config.finalize else 0.0
+            of = [each for archive in config.archives for each in standings(database, archive, at, settle)]
+            found.append((config.name, of))
     return found
 
 

@@ -67,7 +67,8 @@ _ENTERED = sa.text("SELECT local_path, local_md5sum, removed FROM supersync_v0 W
 
 
 class Finalizer:
-    """For the archives of one source. `root` is suprsync's file root, `instance` its sync id; both are here."""
+    """For the archives of one source. `root` is suprsync's file root, `instance` its sync id; both are here.
+    `settle`: seconds for which more files of a directory may be registered."""
 
     def __init__(
         self,
@@ -76,11 +77,13 @@ class Finalizer:
         *,
         root: str,
         instance: str,
+        settle: float,
         clock: Clock,
         place: str,
     ) -> None:
         self._database, self._archives = database, tuple(archives)
         self._root, self._instance, self._clock, self._place = Path(root), instance, clock, place
+        self._settle = settle
         self._staging = self._root / RESERVED / instance
         self.notes: list[str] = []
         self.ailing: PlaceFault | None = None
@@ -189,7 +192,8 @@ class Finalizer:
     def _ripe(self) -> list[Standing]:
         """Keeps the flags as they are, on the way."""
         ripe = []
-        now = timecode_at(self._clock.now().timestamp())
+        at = self._clock.now().timestamp()
+        now = timecode_at(at)
         for archive in self._archives:
             with self._database.reading() as connection:
                 known = entries(connection, archive)
@@ -198,7 +202,7 @@ class Finalizer:
             self._make(archive, self_made)
             with self._database.reading() as connection:
                 open_ = [each for each in entries(connection, archive).values() if not each.settled]
-                found = [standing(connection, archive, entry, now) for entry in open_]
+                found = [standing(connection, archive, entry, at, self._settle) for entry in open_]
             changed = [
                 {"archive": archive, "code": each.entry.timecode, "completed": each.completed, "synced": each.synced}
                 for each in found
@@ -208,7 +212,7 @@ class Finalizer:
             if changed:
                 with self._database.writing() as connection:
                     connection.execute(_FLAGS, changed)
-            ripe += [each for each in found if each.synced and each.data]
+            ripe += [each for each in found if each.synced and each.data and not each.settling]
         return ripe
 
     def _finalize(self, ripe: Standing) -> bool:
