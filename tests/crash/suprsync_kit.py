@@ -51,7 +51,7 @@ class SuprSite(FarSite):
         source = {"name": "suprsync", "kind": "suprsync", "root": str(self.source), "poll": 0.1}
         source |= {"database": str(self.database.path), "archives": ["smurf"]}
         source |= {"retire": {"after": 0}} if self.retire else {}
-        return source | {"finalize": {"instance_id": INSTANCE, "file_root": str(self.file_root)}}
+        return source | {"finalize": {"instance_id": INSTANCE, "file_root": str(self.file_root), "settle": 0}}
 
     def register(self, name: bytes, remote: bytes, **more: Any) -> int:
         row = {"local_path": os.fsdecode(self.at_source(name)), "local_md5sum": md5(self.truth[name])}

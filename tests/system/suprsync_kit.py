@@ -24,7 +24,7 @@ sources:
     root: data
     within: [data/smurf]
     poll: 100ms
-    finalize: {{instance_id: suprsync-smurf, file_root: data/suprsync}}
+    finalize: {{instance_id: suprsync-smurf, file_root: data/suprsync, settle: 0s}}
     {more}
 destinations:
   - {destination}
@@ -108,9 +108,9 @@ class Desk:
         return next((each for each in found if each["timecode"] == code), {})
 
     def dead(self) -> dict[str, str]:
-        """Reasons by key."""
+        """Reasons by the row's id."""
         letters = self.json("dead-letters", "list", self.site)["dead_letters"]
-        return {each["key"]: each["reason"] for each in letters}
+        return {each["key"].partition(".")[0]: each["reason"] for each in letters}
 
     def opened(self) -> SuprSyncDatabase:
         return SuprSyncDatabase(str(self.database.path), place="the database")

@@ -1,9 +1,12 @@
-"""suprsync's database as a source, with the program as it is run: rows, verdicts, what is set aside, deletion."""
+"""suprsync's database as a source, with the program as it is run: rows, verdicts, what is set aside."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -170,6 +173,59 @@ def test_several_destinations_may_count(desk: Desk) -> None:
     assert desk.database.told(number)[0]
 
 
+def test_an_id_that_is_given_anew_is_another_row(desk: Desk) -> None:
+    """SQLite does so where the last row was deleted; also while we run, and where the first was never copied."""
+    one = desk.write("10000/a", b"one")
+    bad = desk.write("10000/b", b"two")
+    (desk.data / "10000/b").unlink()
+    desk.once(3)
+    desk.database.execute("DELETE FROM supersync_v0")
+    again = [desk.write("10000/c", b"three"), desk.write("10000/d", b"four")]
+    assert again == [one, bad]
+    desk.once(3)
+    assert [desk.database.told(n) for n in again] == [(True, 0)] * 2
+    desk.json("ignore", desk.site, str(desk.data / "10000/b"), "--reason", "its row is gone")
+    with desk.bench.start_env({}, "run", desk.site) as archiver:
+        last = desk.write("10000/e", b"five")
+        until(lambda: desk.database.told(last)[0], archiver)
+        desk.database.execute("DELETE FROM supersync_v0 WHERE id = ?", [last])
+        assert desk.write("10000/f", b"six") == last
+        until(lambda: desk.database.told(last)[0], archiver)
+    assert sorted(desk.archived()) == [f"10000/{name}" for name in "acdef"]
+    assert {desk.database.row(n)["ignore"] for n in again} == {0}
+
+
+def test_a_row_that_was_corrected_by_hand_is_believed(desk: Desk) -> None:
+    number = desk.write("10000/a", b"one")
+    (desk.data / "10000/a").write_bytes(b"two")
+    desk.once(3)
+    desk.database.execute("UPDATE supersync_v0 SET local_md5sum = ?, failed_copy_attempts = 0", [md5(b"two")])
+    assert desk.once()["archived"] == 1  # what was admitted of it before is given up
+    assert desk.database.told(number) == (True, 0)
+
+
+@pytest.mark.parametrize("spelt", ["10000/a", "10000//a", "10000/./a"])
+def test_a_row_of_a_numbered_file_says_where_that_is(desk: Desk, spelt: str) -> None:
+    """However it spells its path; also when it is told twice, and when the local file goes."""
+    desk.write_site(more="retire: {after: 0}")
+    desk.write("10000/a")
+    desk.once()
+    [number] = desk.database.register(desk.row_of("elsewhere", b"moonlight") | {"remote_path": spelt})
+    desk.once(3)
+    desk.json("resolve", desk.site, str(desk.data / "elsewhere"), "number")
+    desk.once()
+    row = desk.database.row(number)
+    assert (row["remote_path"], row["remote_md5sum"]) == ("10000/a.1", md5(b"moonlight"))
+    with closing(sqlite3.connect(desk.here / "ledger.db")) as ledger:  # as if we had been killed before we marked it
+        ledger.execute("UPDATE notices SET sent_at = NULL")
+        ledger.commit()
+    desk.once()
+    assert desk.database.row(number) == row
+    assert desk.json("retire", desk.site)["removed"] == 3  # with the finalization file of that day
+    desk.once()
+    assert desk.database.row(number)["removed"]
+
+
 # ── what is set aside ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -188,6 +244,35 @@ def test_a_row_that_is_set_aside_by_hand_is_given_up(desk: Desk) -> None:
     assert desk.database.row(number)["ignore"] == 0
 
 
+def test_a_row_that_is_not_set_aside_any_more_is_copied(desk: Desk) -> None:
+    """Also where nothing that runs has seen it so, and where the process that gave it up runs on."""
+    numbers = [desk.write(f"10000/{name}", b"one") for name in ("a", "b")]
+    same = desk.database.register(desk.row_of("10000/a", b"one") | {"remote_path": "10000/again"})
+    for name in ("a", "b"):
+        (desk.data / f"10000/{name}").unlink()
+    desk.once(3)
+    desk.database.execute('UPDATE supersync_v0 SET "ignore" = 1')
+    desk.once()
+    for name in ("a", "b"):
+        (desk.data / f"10000/{name}").write_bytes(b"one")
+    desk.database.execute('UPDATE supersync_v0 SET "ignore" = 0 WHERE id <> ?', [numbers[1]])
+    assert desk.once()["archived"] == 2
+    assert {desk.database.told(n) for n in (numbers[0], *same)} == {(True, 0)}
+    assert "10000/b" not in desk.archived()
+    with desk.bench.start_env({}, "run", desk.site) as archiver:
+        [last] = desk.database.register(desk.row_of("10000/d", b"d") | {"local_path": str(desk.data / "10000/e")})
+        until(lambda: desk.database.told(last) == (False, 2), archiver)
+        desk.database.execute('UPDATE supersync_v0 SET "ignore" = 1 WHERE id = ?', [last])
+        trace = partial(desk.json, "trace", desk.site, str(desk.data / "10000/e"))
+        until(lambda: trace()["state"] == "cancelled", archiver)
+        (desk.data / "10000/e").write_bytes(b"d")
+        desk.database.execute('UPDATE supersync_v0 SET "ignore" = 0 WHERE id = ?', [last])
+        until(lambda: desk.database.told(last) == (True, 0), archiver)
+    desk.json("retry", desk.site, str(desk.data / "10000/b"))  # by name, as ever
+    desk.once()
+    assert desk.database.told(numbers[1]) == (True, 0)
+
+
 def test_what_is_ignored_here_is_ignored_there(desk: Desk) -> None:
     number = desk.write("10000/a")
     (desk.data / "10000/a").unlink()
@@ -195,56 +280,6 @@ def test_what_is_ignored_here_is_ignored_there(desk: Desk) -> None:
     desk.json("ignore", desk.site, str(desk.data / "10000/a"), "--reason", "it was never there")
     desk.once()
     assert desk.database.row(number)["ignore"] == 1
-
-
-# ── deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_only_deletable_files_are_removed_and_the_table_is_told(desk: Desk) -> None:
-    desk.write_site(more="retire: {after: 0}")
-    gone, kept, unsaid = (desk.write(f"10000/{n}", deletable=d) for n, d in (("a", 1), ("b", 0), ("c", None)))
-    waits = desk.write("10000/d", archive_name="timestreams")
-    desk.once()
-    told = desk.json("retire", desk.site)
-    assert (told["removed"], told["kept"]) == (1, 2)
-    assert {each["reason"] for each in told["files"] if not each["remove"]} == {
-        f"its row {kept} is not deletable",
-        f"its row {unsaid} is not deletable",
-    }
-    assert sorted(path.name for path in (desk.data / "10000").iterdir()) == ["b", "c", "d"]
-    desk.once()
-    rows = desk.database.rows()
-    assert [rows[n]["removed"] for n in (kept, unsaid, waits)] == [None] * 3
-    assert 0 <= time.time() - rows[gone]["removed"] < 60
-
-
-def test_a_file_that_two_rows_name_goes_for_both_or_not_at_all(desk: Desk) -> None:
-    desk.write_site(more="retire: {after: 0}")
-    one = desk.write("10000/a")
-    [two] = desk.database.register(desk.row_of("10000/a") | {"remote_path": "10000/again", "deletable": 0})
-    desk.once()
-    assert desk.json("retire", desk.site)["removed"] == 0
-    desk.database.execute("UPDATE supersync_v0 SET deletable = 1")
-    desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = NULL WHERE id = ?", [two])
-    assert desk.json("retire", desk.site)["removed"] == 0  # that one is not proven
-    desk.database.execute("UPDATE supersync_v0 SET remote_md5sum = local_md5sum WHERE id = ?", [two])
-    assert desk.json("retire", desk.site)["removed"] == 1
-    assert desk.json("retire", desk.site)["removed"] == 0  # it notices that the other's file is gone
-    desk.once()
-    assert all(desk.database.row(n)["removed"] for n in (one, two))
-
-
-def test_a_damaged_copy_keeps_the_file(desk: Desk) -> None:
-    desk.write_site(more="retire: {after: 0}")
-    number = desk.write("10000/a")
-    desk.once()
-    copy = desk.here / "dst/10000/a"
-    copy.chmod(0o644)
-    copy.write_bytes(b"moonlight")
-    assert desk.json("retire", desk.site)["removed"] == 0
-    assert (desk.data / "10000/a").read_bytes() == b"starlight"
-    desk.once()
-    assert desk.database.row(number)["removed"] is None
 
 
 # ── costs ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,7 +290,7 @@ def test_the_indexes_are_ours_and_are_used(desk: Desk) -> None:
     from skystow.adapters.suprsync import database, standing, upkeep
 
     number = desk.write("10000/a")
-    assert "it lacks skystow_unproven and skystow_remote" in desk.run("check", desk.site).stdout
+    assert "it lacks skystow_unproven and skystow_remote and skystow_local" in desk.run("check", desk.site).stdout
     desk.once()
     assert desk.database.told(number)[0]
     assert desk.json("suprsync", "index", desk.site)["databases"][0]["added"] == list(INDEXES)
@@ -265,13 +300,16 @@ def test_the_indexes_are_ours_and_are_used(desk: Desk) -> None:
         *(database._WAITING, upkeep._SET_ASIDE, standing._OLDEST),
         *(standing._UNPROVEN, standing._ANY_DATA, standing._PATHS, standing._LATE),
     ]
-    values = {"archive": "smurf", "after": 0, "low": "10000/", "high": "100000", "file": 1}
+    values = {"archive": "smurf", "after": 0, "low": "10000/", "high": "100000", "file": 1, "any": 0}
     for query in queries:
         plan = " ".join(str(row[3]) for row in desk.database.execute(f"EXPLAIN QUERY PLAN {query}", values))
         assert "INDEX skystow_" in plan, (str(query), plan)
         assert "TEMP B-TREE" not in plan, (str(query), plan)
-    waiting = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._WAITING}", values))
-    assert "skystow_unproven" in waiting
+    plan = str(desk.database.execute(f"EXPLAIN QUERY PLAN {database._ALSO}", {"local": b"/a", "row": 1}))
+    assert "SEARCH supersync_v0 USING INDEX skystow_local" in plan
+    for query in (database._WAITING, upkeep._SET_ASIDE, standing._UNPROVEN, standing._OLDEST):
+        plan = str(desk.database.execute(f"EXPLAIN QUERY PLAN {query}", values))
+        assert "SEARCH supersync_v0 USING INDEX skystow_unproven (archive_name=? AND id>?)" in plan, str(query)
 
 
 def test_nothing_of_theirs_is_changed_but_what_is_said(desk: Desk) -> None:

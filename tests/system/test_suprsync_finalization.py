@@ -102,6 +102,27 @@ def test_yesterday_is_not_over_while_nothing_newer_came(desk: Desk) -> None:
     assert desk.database.state(timecode(1)) == (0, 0, 0)
 
 
+def test_a_directory_settles_first(desk: Desk) -> None:
+    """After its time, and after its youngest row; what says that it is of the future keeps nothing waiting."""
+    text = desk.site.read_text()
+    hour = 3600 + time.time() % 100_000  # the last directory's time has been over for so long, all but an hour
+    desk.site.write_text(text.replace("settle: 0s", f"settle: {int(hour)}s"))
+    desk.write(f"{timecode(1)}/a/a.g3", timestamp=1.0)
+    desk.write(f"{timecode()}/a/a.g3", timestamp=1.0)
+    young = desk.write(f"{timecode(9)}/a/a.g3")
+    desk.write(f"{timecode(8)}/a/a.g3", timestamp=time.time() + 10_000_000)
+    settle(desk)
+    assert [each["timecode"] for each in desk.finals()] == [timecode(8)]
+    assert desk.standing(timecode(1))["state"] == "files may still come"
+    assert desk.standing(timecode(9))["state"] == "waits for files that may follow"
+    desk.database.execute("UPDATE supersync_v0 SET timestamp = ? WHERE id = ?", [time.time() - hour - 1, young])
+    settle(desk)
+    assert sorted(each["timecode"] for each in desk.finals()) == [timecode(9), timecode(8)]
+    desk.site.write_text(text)
+    settle(desk)
+    assert sorted(each["timecode"] for each in desk.finals()) == [timecode(9), timecode(8), timecode(1)]
+
+
 def test_one_archive_does_not_wait_for_another(desk: Desk) -> None:
     """Nor does it count its files."""
     desk.write(f"{timecode(2)}/a/a.g3")
@@ -224,6 +245,62 @@ def test_a_file_root_that_is_away_holds_up_only_finalization(desk: Desk) -> None
     assert len(desk.finals()) == 1
 
 
+def test_a_file_root_that_is_away_does_not_keep_the_intake_waiting(desk: Desk) -> None:
+    """A single pass ends, and says so; it is no reason to look at the table less often."""
+    root = desk.here / "data/suprsync"
+    root.rmdir()
+    desk.write(f"{timecode(2)}/a/a.g3")
+    said = desk.once()
+    assert said["archived"] == 1
+    assert [each["place"] for each in said["resting"]] == ["suprsync finalization"]
+    root.mkdir()
+    settle(desk)
+    assert len(desk.finals()) == 1
+
+
+def test_a_database_that_takes_no_rows_of_ours_holds_up_only_finalization(desk: Desk) -> None:
+    """A later socs, whose tables have columns that must be filled."""
+    desk.write(f"{timecode(2)}/a/a.g3")
+    desk.once()
+    must_be_filled(desk, "supersync_v0")
+    said = desk.once()
+    assert [each["place"] for each in said["resting"]] == ["suprsync finalization"]
+    assert "NOT NULL constraint failed: supersync_v0.later" in said["resting"][0]["reason"]
+    must_be_filled(desk, "timecode_dirs_v0")
+    desk.write(f"{timecode(3)}/a/a.g3", later=1)
+    said = desk.once()
+    assert said["archived"] == 1
+    assert "NOT NULL constraint failed: timecode_dirs_v0.later" in said["resting"][0]["reason"]
+    assert set(desk.archived()) == {f"{timecode(n)}/a/a.g3" for n in (2, 3)}
+
+
+def must_be_filled(desk: Desk, table: str) -> None:
+    """Give it one column more."""
+    [(schema,)] = desk.database.execute("SELECT sql FROM sqlite_master WHERE name = ?", [table])
+    desk.database.execute(f"ALTER TABLE {table} RENAME TO older")
+    desk.database.execute(schema.replace("PRIMARY KEY (id)", "later INTEGER NOT NULL, PRIMARY KEY (id)", 1))
+    desk.database.execute(f"INSERT INTO {table} SELECT *, 1 FROM older")  # noqa: S608
+    desk.database.execute("DROP TABLE older")
+
+
+def test_a_file_that_is_not_ignored_any_more_is_counted(desk: Desk) -> None:
+    """Where a proven row is taken back between our reading and our entering."""
+    desk.write(f"{timecode(2)}/a/a.g3")
+    desk.write(f"{timecode(2)}/b/b.g3")
+    desk.once()
+    desk.database.execute('UPDATE supersync_v0 SET "ignore" = 1 WHERE remote_path LIKE ?', [f"{timecode(2)}/b/%"])
+    staged = desk.here / "data/suprsync/.skystow/suprsync-smurf" / f"smurf_{timecode(2)}.yaml"
+    with closing(sqlite3.connect(desk.database.path, isolation_level=None)) as publisher:
+        publisher.execute("UPDATE timecode_dirs_v0 SET completed = 1, synced = 1")
+        publisher.execute("BEGIN IMMEDIATE")
+        publisher.execute('UPDATE supersync_v0 SET "ignore" = 0')
+        with desk.bench.start_env({}, "run", desk.site) as archiver:
+            until(staged.exists, archiver)
+            publisher.execute("COMMIT")
+            until(lambda: desk.database.state(timecode(2)) == (1, 1, 1), archiver)
+    assert [each["num_files"] for each in desk.finals()] == [2]
+
+
 def test_a_row_that_comes_while_it_is_written_is_not_left_out(desk: Desk) -> None:
     """A publisher holds the database's write lock with a new row of that directory, when we want to enter our file."""
     desk.write(f"{timecode(2)}/a/a.g3")
@@ -239,9 +316,9 @@ def test_a_row_that_comes_while_it_is_written_is_not_left_out(desk: Desk) -> Non
         publisher.execute("BEGIN IMMEDIATE")
         publisher.execute('UPDATE supersync_v0 SET "ignore" = 1 WHERE remote_path LIKE ?', [f"{timecode(2)}/b/%"])
         publisher.execute("COMMIT")
+        publisher.execute("BEGIN IMMEDIATE")
+        publisher.execute('UPDATE supersync_v0 SET "ignore" = 0')
         with desk.bench.start_env({}, "run", desk.site) as archiver:
-            publisher.execute("BEGIN IMMEDIATE")
-            publisher.execute('UPDATE supersync_v0 SET "ignore" = 0')
             until(staged.exists, archiver)
             publisher.execute("COMMIT")
             until(lambda: desk.database.state(timecode(2)) == (1, 1, 1), archiver)

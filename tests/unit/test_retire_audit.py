@@ -15,6 +15,7 @@ from skystow.engine.retire import Decision, Policy, retire
 from skystow.errors import Unreachable, Unreadable
 from skystow.model.records import Arrival, Fingerprint, Worker
 from skystow.model.transfer import Destination, Route, Step
+from skystow.ports import Dossier
 
 A = PurePosixPath("a.fits")
 DAY = 86_400.0
@@ -97,6 +98,28 @@ def test_a_file_that_came_under_two_keys_goes_for_both_or_not_at_all(house: Hous
     first, second = house.retire()
     assert (first.remove, second.reason) == (True, "not at the source any more")
     assert house.retire() == []
+
+
+def test_its_source_is_asked_right_before_the_removal(house: House) -> None:
+    """It may say so while all copies are read again; and what costs more than a word is done only if it does not."""
+    acts: list[str] = []
+
+    def forbidden(verb: str, path: PurePosixPath) -> None:
+        acts.append(verb)
+
+    def against(_dossier: Dossier) -> str:
+        acts.append("asked")
+        return "its row is not deletable" if "digest" in acts else ""
+
+    house.tree.fault = forbidden
+    house.clock.advance(DAY + 1)
+    (decision,) = house.retire(Policy(DAY, against=against))
+    assert (decision.remove, decision.reason) == (False, "its row is not deletable")
+    assert A in house.tree.files
+    assert (acts.count("asked"), acts[-1]) == (2, "asked")
+    acts[:] = ["digest"]  # it says so at once
+    assert not house.retire(Policy(DAY, against=against))[0].remove
+    assert acts.count("digest") == 1
 
 
 def test_kept_types_stay(house: House) -> None:
@@ -186,6 +209,22 @@ def test_a_source_that_is_away_is_no_news_of_its_files(house: House) -> None:
     house.clock.advance(DAY + 1)
     with pytest.raises(Unreachable):
         house.retire()
+
+
+def test_a_source_that_goes_away_meanwhile_is_no_news_of_its_files(house: House) -> None:
+    """A disk that is unmounted leaves an empty directory."""
+    house.clock.advance(DAY + 1)
+    del house.tree.files[A]
+
+    def unmounted(verb: str, path: PurePosixPath) -> None:
+        house.tree.here = house.tree.here and verb != "stat"
+
+    house.tree.fault = unmounted
+    with pytest.raises(Unreachable):
+        house.retire()
+    house.tree.fault, house.tree.here = lambda verb, path: None, True
+    (decision,) = house.retire()  # it has not been written down yet
+    assert decision.reason == "not at the source any more"
 
 
 def test_verify_says_verified_damaged_missing(house: House) -> None:

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skystow.adapters.suprsync.rows import Reader
+from skystow.adapters.suprsync.rows import Reader, key_of, number_of
 from skystow.adapters.suprsync.timecodes import (
     GRACE,
     Summary,
@@ -48,13 +48,13 @@ def arrival(**row: Any) -> Arrival:
 def reason(**row: Any) -> str:
     found = read(**row)
     assert isinstance(found, DeadLetter), found
-    assert (found.source, found.key) == ("sup", b"7")
+    assert (found.source, number_of(found.key)) == ("sup", 7)
     return found.reason
 
 
 def test_an_arrival_says_all_that_the_row_knows() -> None:
     found = arrival(failed_copy_attempts=2)
-    assert (found.source, found.key, found.archive, found.attempts) == ("sup", b"7", "main", 2)
+    assert (found.source, number_of(found.key), found.archive, found.attempts) == ("sup", 7, "main", 2)
     assert (str(found.origin), str(found.path)) == ("smurf/17950/crate1slot2/a.g3", "17950/crate1slot2/a.g3")
     assert found.claimed == Digest("md5", ROW["local_md5sum"])
     assert abs(found.rank - 1_795_000_000_250_000_000) < 1_000
@@ -170,6 +170,15 @@ def test_whatever_stands_in_a_row_it_is_held_inside_or_dead(row: dict[str, Any])
             assert ".." not in path.parts
     else:
         assert found.reason
+
+
+def test_a_row_is_known_by_what_it_says() -> None:
+    """Not by its id alone; what becomes of it changes nothing, nor how its path is spelt."""
+    key = arrival().key
+    assert arrival(failed_copy_attempts=5, timestamp=None, remote_path="17950//crate1slot2/./a.g3").key == key
+    assert key == key_of(7, ROW["local_path"], ROW["local_md5sum"], ROW["remote_path"])
+    others = {"id": 8}, {"local_path": "/data/smurf/b"}, {"local_md5sum": "0" * 32}, {"remote_path": "17950/b"}
+    assert len({key, *(arrival(**other).key for other in others)}) == 5
 
 
 # ── timecodes ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -58,7 +58,9 @@ def _state(each: Standing) -> str:
         return "files may still come"
     if each.unproven:
         return f"waits for {each.unproven:,} files"
-    return "is being finalized" if each.data else "holds nothing to finalize"
+    if not each.data:
+        return "holds nothing to finalize"
+    return "waits for files that may follow" if each.settling else "is being finalized"
 
 
 def _document(source: str, each: Standing) -> dict[str, Any]:

@@ -107,6 +107,7 @@ class Finalization(Section):
 
     instance_id: Name
     file_root: Path
+    settle: Annotated[Seconds, Field(ge=0)] = 3600.0
 
 
 class SuprSync(Section):

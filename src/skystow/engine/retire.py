@@ -75,11 +75,15 @@ def _decide(
 ) -> Decision:
     now = source.stat(dossier.origin)
     if now is None:
-        # Removed by somebody else, or by us just before a crash.
+        # Removed by somebody else, or by us just before a crash; or its disk is gone, since we began.
+        source.present()
         if not dry_run:
             ledger.retired(dossier)
         return Decision(dossier, False, "not at the source any more")
-    if against := _awaited(ledger, dossier, policy) or _against(dossier, now, source, trees, policy, stop):
+    # What costs least goes first; and its source is asked once more in the end: to read all copies may take an hour, in
+    # which somebody may have said that the file must stay.
+    against = _kept(dossier, policy) or policy.against(dossier) or _against(dossier, now, source, trees, stop)
+    if against := against or _awaited(ledger, dossier, policy):
         return Decision(dossier, False, against)
     if not dry_run:
         # Compares once more: what was put there while all copies were read has never been looked at.
@@ -101,12 +105,13 @@ def _awaited(ledger: Ledger, dossier: Dossier, policy: Policy) -> str:
     return ""
 
 
-def _against(
-    dossier: Dossier, now: Fingerprint, source: Tree, trees: Mapping[str, Tree], policy: Policy, stop: Stop
-) -> str:
+def _kept(dossier: Dossier, policy: Policy) -> str:
+    kind = file_type(dossier.origin)
+    return f"files of type {kind} are kept" if kind in policy.keep else ""
+
+
+def _against(dossier: Dossier, now: Fingerprint, source: Tree, trees: Mapping[str, Tree], stop: Stop) -> str:
     """What speaks against removing it; empty: nothing. `now` is what the source looks like."""
-    if (kind := file_type(dossier.origin)) in policy.keep:
-        return f"files of type {kind} are kept"
     for copy in dossier.copies:
         if copy.required and copy.state is not State.DONE:
             return f"the copy at {copy.route.destination} is {copy.state}"

@@ -25,6 +25,10 @@ SHARE = 4.0
 """After a sweep we wait at least this many times as long as it took: a busy huge tree is not swept all day."""
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Inlet:
     """One source and where its files go. Seconds: `sweep_every` between sweeps where nothing rings; `patience` is how
@@ -36,6 +40,8 @@ class Inlet:
     sweep_every: float = 30.0
     patience: float = 0.0
     place: str | None = None
+    ailing: Callable[[], PlaceFault | None] = _nothing
+    """What else a sweep found to be wrong, which is no reason to sweep less."""
 
 
 class Intake:
@@ -85,9 +91,17 @@ class Intake:
                 rest = min(LONGEST_REST, rest * 2)
                 continue
             rest = FIRST_REST
+            ailing = self.inlet.ailing()
+            if ailing is not None:
+                sick.discard(ailing.place)
             for place in sick:  # the ledger too, where it was what was away; not what others found, who go on looking
                 await self._report(Health(place, True, self.clock.now()))
             sick.clear()
+            if ailing is not None:
+                sick.add(ailing.place)
+                old = self.progress.healths.get(ailing.place)
+                if old is None or old.well or old.reason != str(ailing):
+                    await self._report(Health(ailing.place, False, self.clock.now(), str(ailing)))
             now = self.clock.monotonic()
             settling = source.settling()
             if once and (not settling or now - began > self.inlet.patience):

@@ -195,7 +195,7 @@ def build(
                 roots=roots,
                 sources=sources,
                 stores={lane.store.name: lane.store for lane in lanes},
-                inlets=[_inlet(each, sources[each.name], site) for each in site.sources],
+                inlets=[_inlet(each, sources[each.name], site, tables) for each in site.sources],
                 lanes=lanes,
                 policies={e.name: tables.policy(e.name, e.retire) for e in site.sources if e.retire},
                 announcers={**journal, **tables.announcers},
@@ -231,18 +231,13 @@ def _source(config: DirectoryConfig, ends: Ends, tree: AnyTree, archive: str, cl
     return ends.source(config.name, tree, archive=archive, layout=config.layout, options=options, clock=clock)
 
 
-def _inlet(config: DirectoryConfig | Rows, source: Source, site: Site) -> Inlet:
+def _inlet(config: DirectoryConfig | Rows, source: Source, site: Site, tables: rows.Tables) -> Inlet:
     destinations = tuple(
-        Destination(
-            name=each.name,
-            upstream=each.upstream,
-            required=each.required,
-            owned=each.owned,
-        )
+        Destination(name=each.name, upstream=each.upstream, required=each.required, owned=each.owned)
         for each in site.served(config)
     )
     if isinstance(config, Rows):
-        return Inlet(source, destinations, config.poll, place=place(config))
+        return Inlet(source, destinations, config.poll, place=place(config), ailing=partial(tables.ailing, config.name))
     return Inlet(source, destinations, config.sweep_every, patience=config.quiet_for + PATIENCE)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skystow.config import Rows
 from skystow.engine.retire import nothing
+from skystow.model.records import shown
 from skystow.ports import Announcer, Dossier, Finding
 
 if TYPE_CHECKING:
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 def place(config: Rows) -> str:
     """The table is another place than the files that it names. No name in a site file holds a blank."""
     return f"{config.name} table"
+
+
+def warn(text: str) -> None:
+    """Of what a table is not told."""
+    sys.stderr.write(f"skystow: {shown(text)}\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ announcer and a doctor (see `skystow.wiring.rows`)."""
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +14,7 @@ from skystow.config import PysmurfFiles, Site, Table
 from skystow.errors import ConfigError
 from skystow.model.records import shown
 from skystow.ports import Ledger, Tree
-from skystow.wiring.opened import Opened, place
+from skystow.wiring.opened import Opened, place, warn
 
 if TYPE_CHECKING:
     from skystow.adapters.pysmurf_files import FilesTable
@@ -45,9 +44,7 @@ def opened(config: PysmurfFiles, site: Site, tree: Tree, ledger: Ledger) -> Open
     buried, strangers = partial(ledger.buried, config.name), Strangers(table, config.targets)
     source = RowSource(table, tree, reader, config.targets, held, buried, strangers)
     roots = {each.name: each.root for each in site.counted(config)}
-    announcer = PysmurfFilesAnnouncer(
-        table, roots, rewrite_path=config.rewrite_path, dossier=ledger.dossier, warn=_warn
-    )
+    announcer = PysmurfFilesAnnouncer(table, roots, rewrite_path=config.rewrite_path, dossier=ledger.dossier, warn=warn)
     return Opened(source, announcer, partial(table.check, source.columns))
 
 
@@ -91,7 +88,3 @@ def _password(config: Table) -> str | None:
             raise ConfigError(f"the environment has no {config.password_env}, which is to hold the table's password")
         return found
     return None
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"skystow: {shown(text)}\n")

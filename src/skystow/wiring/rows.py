@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from skystow.config import PysmurfFiles, Retirement, Rows, Site, SuprSync
 from skystow.engine.retire import Policy, nothing
+from skystow.errors import PlaceFault
 from skystow.model.transfer import JOURNAL, Audience, Step
 from skystow.ports import Announcer, Clock, Dossier, Finding, Ledger, Tree
 from skystow.wiring import pysmurf, suprsync
@@ -47,6 +48,10 @@ class Tables:
     announcers: dict[str, Announcer] = field(default_factory=dict)
     doctors: list[Callable[[], Iterator[Finding]]] = field(default_factory=list)
     against: dict[str, Callable[[Dossier], str]] = field(default_factory=dict)
+
+    def ailing(self, source: str) -> PlaceFault | None:
+        """What else is wrong, as the last sweep of any source of the site found."""
+        return self.sources[source].ailing if source in self.sources else None
 
     def policy(self, source: str, retire: Retirement) -> Policy:
         """Of any source of the site."""

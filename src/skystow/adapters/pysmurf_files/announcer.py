@@ -96,7 +96,7 @@ class PysmurfFilesAnnouncer:
 
     def _warn_of(self, row: Row, path: str) -> None:
         self._warn(
-            f"{self._table}: row {row['row']} is copied, but its path stays: {shown(path)} does not fit the column"
+            f"{self._table}: row {row['row']!r} is copied, but its path stays: {shown(path)} does not fit the column"
         )
 
     def _whole(self, notice: Notice) -> str | None:

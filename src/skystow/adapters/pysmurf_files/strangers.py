@@ -18,6 +18,9 @@ class Strangers:
         self._table, self._strangers = table, set(targets)
         self.notes: list[str] = []
 
+    aside = frozenset[bytes]()
+    ailing: PlaceFault | None = None
+
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         return rows
 

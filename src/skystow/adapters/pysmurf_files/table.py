@@ -180,8 +180,8 @@ class FilesTable:
 
     # ── what we read ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def waiting(self, owner: str) -> Iterator[Sequence[int]]:
-        """Ids of the rows of one target that wait, in pages by id; read from the index alone."""
+    def waiting(self, owner: str) -> Iterator[Mapping[int, bytes]]:
+        """Keys of the rows of one target that wait, in pages by id; read from the index alone."""
         number, of, copied = _column("id"), _column("instance_id"), _column("copied")
         for waits in (copied == 0, copied.is_(None)):  # apart: each is one stretch of the index
             query = sa.select(number).select_from(sa.table(self.name)).where(of == owner, waits)
@@ -192,7 +192,7 @@ class FilesTable:
                     page = connection.execute(query, {"after": after}).scalars().all()
                 if not page:
                     break
-                yield page
+                yield {number: b"%d" % number for number in page}
                 after = page[-1]
 
     def names(self, target: str) -> bool:

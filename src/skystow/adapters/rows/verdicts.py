@@ -14,7 +14,7 @@ from skystow.model.records import Notice
 from skystow.model.transfer import State
 from skystow.ports import Dossier
 
-Row = dict[str, str | int | float | None]
+Row = dict[str, str | bytes | int | float | None]
 Change = tuple[sa.Update, Row]
 
 

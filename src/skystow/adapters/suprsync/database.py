@@ -7,7 +7,7 @@ changes nothing takes no write lock. Whoever finds it locked waits a little, the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from skystow.adapters.rows import sqlite
+from skystow.adapters.suprsync.rows import Claim, key_of, number_of
 from skystow.errors import OperatorFault, PlaceFault
-from skystow.model.records import shown
-from skystow.ports import Finding
+from skystow.model.records import path_bytes, shown
+from skystow.ports import Dossier, Finding
 
 PAGE = 1_000
 PATIENCE = 5.0
 """Seconds to wait for others that write; a longer wait would make a stop slow."""
+
+LARGEST_ID = 2**63 - 1
 
 FILES, DIRECTORIES = "supersync_v0", "timecode_dirs_v0"
 
@@ -42,16 +45,29 @@ HEEDED = '("ignore" IS NULL OR "ignore" = 0)'
 INDEXES: Mapping[str, str] = {
     "skystow_unproven": f"CREATE INDEX skystow_unproven ON supersync_v0 (archive_name, id) WHERE {UNPROVEN}",
     "skystow_remote": "CREATE INDEX skystow_remote ON supersync_v0 (archive_name, remote_path)",
+    "skystow_local": "CREATE INDEX skystow_local ON supersync_v0 (local_path) WHERE removed IS NULL",
 }
 """By the first, rows that wait are found without reading the others; it holds no more than those. By the second, the
-rows of a timecode directory."""
+rows of a timecode directory. By the third, of files that are here, the rows that name one."""
 
 _WAITING = sa.text(
-    f"SELECT id FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND id > :after"  # noqa: S608
+    "SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0"  # noqa: S608
+    f" WHERE archive_name = :archive AND {UNPROVEN} AND id > :after"
     f" AND removed IS NULL AND {HEEDED} ORDER BY id LIMIT {PAGE}"
 )
 _DELETABLE = sa.text(
-    f"SELECT deletable, {HEEDED} AS heeded, {UNPROVEN} AS unproven FROM supersync_v0 WHERE id = :row"  # noqa: S608
+    "SELECT local_path, local_md5sum, remote_path,"  # noqa: S608
+    f" deletable, {HEEDED} AS heeded, {UNPROVEN} AS unproven FROM supersync_v0 WHERE id = :row"
+)
+_ALSO = sa.text(
+    f"SELECT id, archive_name, {UNPROVEN} AS unproven FROM supersync_v0"  # noqa: S608
+    " WHERE local_path = CAST(:local AS TEXT) AND removed IS NULL AND id <> :row"
+    f" AND ({UNPROVEN} OR deletable IS NOT 1 OR NOT {HEEDED}) ORDER BY id LIMIT 1"
+).bindparams(sa.bindparam("local", type_=sa.LargeBinary))
+"""Whoever else needs a file: of any archive, admitted or not, and whoever copies that."""
+
+_CLAIMS = sa.text("SELECT id, local_path, local_md5sum, remote_path FROM supersync_v0 WHERE id IN :ids").bindparams(
+    sa.bindparam("ids", expanding=True)
 )
 
 
@@ -141,16 +157,16 @@ class SuprSyncDatabase:
 
     # ── what we read ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def waiting(self, owner: str) -> Iterator[Sequence[int]]:
-        """Ids of the rows of one archive that wait, in pages by id: neither removed nor to be ignored nor proven."""
+    def waiting(self, owner: str) -> Iterator[Mapping[int, bytes]]:
+        """Keys of the rows of one archive that wait, in pages by id: neither removed nor to be ignored nor proven."""
         after = -LARGEST_ID
         while True:
             with self.reading() as connection:
-                page = connection.execute(_WAITING, {"archive": owner, "after": after}).scalars().all()
+                page = connection.execute(_WAITING, {"archive": owner, "after": after}).all()
             if not page:
                 return
-            yield page
-            after = page[-1]
+            yield {row.id: key_of(*row) for row in page}
+            after = page[-1].id
 
     def rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[Mapping[str, Any]]:
         """The values of those that still wait, as the driver gives them: no type is taken for granted."""
@@ -162,17 +178,33 @@ class SuprSyncDatabase:
         with self.reading() as connection:
             return [dict(row) for row in connection.execute(query, {"ids": list(ids)}).mappings()]
 
-    def keeps(self, row: int) -> str:
-        """What the table says against the removal of a row's local file; empty: nothing."""
+    def claims(self, ids: Collection[int]) -> dict[int, Claim]:
+        """What these rows say of their files, those that are there."""
+        with self.reading() as connection:
+            return {row.id: Claim(*row[1:]) for row in connection.execute(_CLAIMS, {"ids": list(ids)})}
+
+    def keeps(self, dossier: Dossier) -> str:
+        """What the table says against the removal of the local file of what was admitted; empty: nothing."""
+        row, also = number_of(dossier.key), None
         with self.reading() as connection:
             found = connection.execute(_DELETABLE, {"row": row}).one_or_none()
+            if found is not None and isinstance(found.local_path, str):
+                also = connection.execute(_ALSO, {"row": row, "local": path_bytes(found.local_path)}).one_or_none()
         if found is None:
             return f"its row {row} is not there any more"
+        if not Claim(found.local_path, found.local_md5sum, found.remote_path).is_of(row, dossier):
+            return f"its row {row} says something else than when the file was admitted"
         if found.deletable != 1:
             return f"its row {row} is not deletable"
         if not found.heeded:
             return f"its row {row} is to be ignored"
-        return f"its row {row} has not been told yet that it is copied" if found.unproven else ""
+        if found.unproven:
+            return f"its row {row} has not been told yet that it is copied"
+        if also is None:
+            return ""
+        return f"row {also.id} of archive {shown(str(also.archive_name))} names it too, and " + (
+            "is not copied yet" if also.unproven else "is not deletable"
+        )
 
     # ── for operators ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,6 +227,3 @@ class SuprSyncDatabase:
             yield Finding(f"{self.place}, writing", ok=False, text=fault.message, remedy=fault.remedy)
         else:
             yield Finding(f"{self.place}, writing", ok=True, text="rows may be updated")
-
-
-LARGEST_ID = 2**63 - 1

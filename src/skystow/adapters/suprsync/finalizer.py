@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from skystow.adapters.rows.source import Row
 from skystow.adapters.suprsync.database import SuprSyncDatabase
@@ -66,7 +67,8 @@ _ENTERED = sa.text("SELECT local_path, local_md5sum, removed FROM supersync_v0 W
 
 
 class Finalizer:
-    """For the archives of one source. `root` is suprsync's file root, `instance` its sync id; both are here."""
+    """For the archives of one source. `root` is suprsync's file root, `instance` its sync id; both are here.
+    `settle`: seconds for which more files of a directory may be registered."""
 
     def __init__(
         self,
@@ -75,20 +77,31 @@ class Finalizer:
         *,
         root: str,
         instance: str,
+        settle: float,
         clock: Clock,
         place: str,
     ) -> None:
         self._database, self._archives = database, tuple(archives)
         self._root, self._instance, self._clock, self._place = Path(root), instance, clock, place
+        self._settle = settle
         self._staging = self._root / RESERVED / instance
         self.notes: list[str] = []
+        self.ailing: PlaceFault | None = None
+        """What is wrong with finalization just now. It holds up nothing else, so it is not raised."""
         self._late: dict[tuple[str, int], int] = {}
+        self._saw_fault = False
 
     # ── rows that come ──────────────────────────────────────────────────────────────────────────────────────────
 
     def saw(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Before they are admitted: each has its directory's line in the table, and is named if it comes too late. A
         finalization file that is entered and has not got its name yet is not admitted yet."""
+        with self._ailing():
+            self._enter(rows)
+        self._saw_fault = self._saw_fault or self.ailing is not None
+        return [row for row in rows if not self._unplaced(row)]
+
+    def _enter(self, rows: Sequence[Row]) -> None:
         for archive in self._archives:
             if not (wanted := codes(rows, archive)):
                 continue
@@ -98,7 +111,6 @@ class Finalizer:
             settled = {code: each.file for code, each in known.items() if each.settled}
             for row in rows if settled.keys() & wanted else ():
                 self._note_late(archive, row, settled)
-        return [row for row in rows if not self._unplaced(row)]
 
     def _unplaced(self, row: Row) -> bool:
         local, remote = row["local_path"], row["remote_path"]
@@ -133,15 +145,32 @@ class Finalizer:
     # ── directories that are complete ───────────────────────────────────────────────────────────────────────────
 
     def work(self, *, stop: Stop) -> bool:
-        """Finalize what is complete and wholly proven; returns whether files got their names. Raises `PlaceFault`."""
+        """Finalize what is complete and wholly proven; returns whether files got their names. Raises `PlaceFault` where
+        it is the database that is away; its own troubles are `ailing`."""
+        placed, saw_fault, self._saw_fault = 0, self._saw_fault, False
+        if not saw_fault:
+            self.ailing = None
+        with self._ailing(), self._alone() as alone:
+            if alone:
+                placed += self._place_staged()
+                for each in self._ripe():
+                    placed += not stop.is_set() and self._finalize(each)
+        return placed > 0
+
+    @contextmanager
+    def _ailing(self) -> Iterator[None]:
         try:
-            with self._alone() as alone:
-                if not alone:
-                    return False
-                placed = self._place_staged()
-                return placed + sum(self._finalize(each) for each in self._ripe() if not stop.is_set()) > 0
+            yield
         except OSError as error:
-            raise self._fault(error) from error
+            self.ailing = self._fault(error)
+        except IntegrityError as error:
+            remedy = "has a later socs added columns that must be filled? files are archived all the same"
+            what = f"{self._place}: {self._database} takes no rows of ours: {error.orig}"
+            self.ailing = ReadOnly(what, place=self._place, remedy=remedy)
+        except PlaceFault as fault:
+            if fault.place != self._place:
+                raise
+            self.ailing = fault
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -163,7 +192,8 @@ class Finalizer:
     def _ripe(self) -> list[Standing]:
         """Keeps the flags as they are, on the way."""
         ripe = []
-        now = timecode_at(self._clock.now().timestamp())
+        at = self._clock.now().timestamp()
+        now = timecode_at(at)
         for archive in self._archives:
             with self._database.reading() as connection:
                 known = entries(connection, archive)
@@ -172,7 +202,7 @@ class Finalizer:
             self._make(archive, self_made)
             with self._database.reading() as connection:
                 open_ = [each for each in entries(connection, archive).values() if not each.settled]
-                found = [standing(connection, archive, entry, now) for entry in open_]
+                found = [standing(connection, archive, entry, at, self._settle) for entry in open_]
             changed = [
                 {"archive": archive, "code": each.entry.timecode, "completed": each.completed, "synced": each.synced}
                 for each in found
@@ -182,7 +212,7 @@ class Finalizer:
             if changed:
                 with self._database.writing() as connection:
                     connection.execute(_FLAGS, changed)
-            ripe += [each for each in found if each.synced and each.data]
+            ripe += [each for each in found if each.synced and each.data and not each.settling]
         return ripe
 
     def _finalize(self, ripe: Standing) -> bool:
@@ -206,6 +236,8 @@ class Finalizer:
             now = entries(connection, archive)[code]
             if now.settled or unproven(connection, archive, code):
                 return False  # a file has come meanwhile: once that is proven, all of this again
+            if list(remotes(connection, archive, code)) != paths:
+                return False  # or is not to be ignored any more
             row = {"archive": archive, "at": at, "local": str(local), "remote": str(summary.remote)}
             done = connection.execute(_FILE, row | {"md5": _md5(text)})
             connection.execute(_ENTER, {"file": done.lastrowid, "entry": now.id})

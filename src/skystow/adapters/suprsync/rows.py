@@ -5,15 +5,17 @@ Every value comes from outside: from datagrams that anybody could send, by way o
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from skystow.errors import BadName
 from skystow.model.layout import Attributes, Layout
 from skystow.model.records import Arrival, DeadLetter, Digest, Fingerprint, shown
+from skystow.ports import Dossier
 
 COLUMNS = ("id", "local_path", "local_md5sum", "archive_name", "remote_path", "timestamp", "failed_copy_attempts")
 """What a row is read by."""
@@ -26,6 +28,42 @@ LATEST = 9 * 10**9
 
 _MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _AS_IT_IS = Layout("{relative_path}")
+
+
+def key_of(number: int, local: object, md5: object, remote: object) -> bytes:
+    """What a row is known by: its id, and what it says of its file. SQLite gives ids anew, where the last row was
+    deleted or a backup restored; and a row that a person has corrected is to be believed."""
+    if isinstance(remote, str) and ("//" in remote or "/." in remote):
+        remote = str(PurePosixPath(remote))
+    return b"%d.%s" % (number, hashlib.sha256(repr((local, md5, remote)).encode()).hexdigest()[:16].encode())
+
+
+def number_of(key: bytes) -> int:
+    """The id of the row that is, or was, known by it."""
+    return int(key.partition(b".")[0])
+
+
+class Claim(NamedTuple):
+    """What a row says of its file, as the driver gives it; text where it was admitted."""
+
+    local_path: Any
+    local_md5sum: Any
+    remote_path: Any
+
+    def key(self, number: int) -> bytes:
+        return key_of(number, *self)
+
+    def is_of(self, number: int, dossier: Dossier) -> bool:
+        """Whether the row with this id still is what was admitted; we ourselves may have told it where its file is."""
+        if self.key(number) == dossier.key:
+            return True
+        before = self._replace(remote_path=str(dossier.path))
+        places = {copy.path for copy in dossier.copies}
+        return (
+            isinstance(self.remote_path, str)
+            and PurePosixPath(self.remote_path) in places
+            and before.key(number) == dossier.key
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +81,7 @@ class Reader:
         return COLUMNS
 
     def read(self, row: Mapping[str, Any]) -> Arrival | DeadLetter:
-        key = str(row["id"]).encode()
+        key = key_of(row["id"], row["local_path"], row["local_md5sum"], row["remote_path"])
         try:
             return self._arrival(key, row)
         except BadName as fault:

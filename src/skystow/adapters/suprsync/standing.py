@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skystow.adapters.suprsync.database import HEEDED, UNPROVEN, SuprSyncDatabase
-from skystow.adapters.suprsync.timecodes import OURS, completed, is_data, timecode, timecode_at
+from skystow.adapters.suprsync.database import HEEDED, LARGEST_ID, UNPROVEN, SuprSyncDatabase
+from skystow.adapters.suprsync.timecodes import OURS, SECONDS, completed, is_data, timecode, timecode_at
 
 _OF = "archive_name = :archive AND remote_path >= :low AND remote_path < :high"
 _LIKE_ONE = "remote_path GLOB '[1-9][0-9][0-9][0-9][0-9]/*'"
@@ -22,18 +22,28 @@ _ENTRIES = sa.text(
     " WHERE archive_name = :archive AND typeof(timecode) = 'integer' AND timecode BETWEEN 10000 AND 99999"
     " GROUP BY timecode ORDER BY timecode"
 )
-_UNPROVEN = sa.text(f"SELECT count(*) FROM supersync_v0 WHERE {_OF} AND {UNPROVEN} AND {HEEDED}")  # noqa: S608
+# These two are answered by the index of what is not proven, as large as the backlog, whatever was archived before. `+`
+# and `id > :any`, which all are, keep SQLite from choosing another.
+_UNPROVEN = sa.text(
+    "SELECT count(*) FROM supersync_v0 WHERE archive_name = :archive"  # noqa: S608
+    f" AND +remote_path >= :low AND +remote_path < :high AND {UNPROVEN} AND id > :any AND {HEEDED}"
+)
+_OLDEST = sa.text(
+    f"SELECT min(timestamp) FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND id > :any"  # noqa: S608
+    f" AND removed IS NULL AND {HEEDED} AND typeof(timestamp) IN ('real', 'integer')"
+)
 _ANY_DATA = sa.text(
     f"SELECT EXISTS (SELECT 1 FROM supersync_v0 WHERE {_OF} AND {_LIKE_ONE} AND {_DATA} AND {HEEDED})"  # noqa: S608
+)
+_YOUNG = sa.text(
+    f"SELECT EXISTS (SELECT 1 FROM supersync_v0 WHERE {_OF} AND {HEEDED} AND typeof(timestamp) IN ('real', 'integer')"  # noqa: S608
+    " AND timestamp > :since AND timestamp < :until)"
 )
 _PATHS = sa.text(f"SELECT remote_path FROM supersync_v0 WHERE {_OF} AND {HEEDED}")  # noqa: S608
 _LATE = sa.text(
     f"SELECT id, remote_path FROM supersync_v0 WHERE {_OF} AND {_DATA} AND {HEEDED} AND id > :file ORDER BY remote_path"  # noqa: S608
 )
-_OLDEST = sa.text(
-    f"SELECT min(timestamp) FROM supersync_v0 WHERE archive_name = :archive AND {UNPROVEN} AND removed IS NULL"  # noqa: S608
-    f" AND {HEEDED} AND typeof(timestamp) IN ('real', 'integer')"
-)
+_ANY = {"any": -LARGEST_ID - 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class Standing:
     data: bool = True
     """Whether it holds more than finalization files."""
     late: tuple[str, ...] = ()
+    settling: bool = False
+    """Whether all of it is proven, and a row of it is so young that others may follow."""
 
     @property
     def synced(self) -> bool:
@@ -81,7 +93,7 @@ def entries(connection: sa.Connection, archive: str) -> dict[int, Entry]:
 
 
 def unproven(connection: sa.Connection, archive: str, code: int) -> int:
-    return int(connection.execute(_UNPROVEN, _range(archive, code, code)).scalar_one())
+    return int(connection.execute(_UNPROVEN, _range(archive, code, code) | _ANY).scalar_one())
 
 
 def any_data(connection: sa.Connection, archive: str, first: int, last: int) -> bool:
@@ -95,34 +107,42 @@ def remotes(connection: sa.Connection, archive: str, code: int) -> Iterator[str]
 
 def oldest_unproven(connection: sa.Connection, archive: str) -> float | None:
     """Its timestamp, unix seconds."""
-    found = connection.execute(_OLDEST, {"archive": archive}).scalar_one()
+    found = connection.execute(_OLDEST, {"archive": archive} | _ANY).scalar_one()
     return None if found is None else float(found)
 
 
-def standing(connection: sa.Connection, archive: str, entry: Entry, now: int) -> Standing:
-    """Of one that is not settled yet; `now`: the timecode of this moment."""
-    code = entry.timecode
+def young(connection: sa.Connection, archive: str, code: int, at: float, settle: float) -> bool:
+    """Whether a row was registered less than `settle` seconds ago; what says that it is of the future was not."""
+    which = _range(archive, code, code) | {"since": at - settle, "until": at + settle}
+    return bool(connection.execute(_YOUNG, which).scalar_one())
+
+
+def standing(connection: sa.Connection, archive: str, entry: Entry, at: float, settle: float) -> Standing:
+    """Of one that is not settled yet. `at`: this moment, unix seconds; `settle` as in the site file."""
+    code, now = entry.timecode, timecode_at(at)
     over = entry.completed or code + 1 < now
     if not over:
         over = completed(code, now, newer=any_data(connection, archive, code + 1, now))
-    if not over or code >= now:
+    if not over or at < (code + 1) * SECONDS + settle:
         return Standing(archive, entry, completed=False)
+    waits = unproven(connection, archive, code)
     return Standing(
         archive,
         entry,
         completed=True,
-        unproven=unproven(connection, archive, code),
+        unproven=waits,
         data=any_data(connection, archive, code, code),
+        settling=not waits and young(connection, archive, code, at, settle),
     )
 
 
-def standings(database: SuprSyncDatabase, archive: str, at: float) -> list[Standing]:
+def standings(database: SuprSyncDatabase, archive: str, at: float, settle: float = 0.0) -> list[Standing]:
     """For a person: what is not finalized yet, and what is and had late files. `at`: unix seconds."""
     found = []
     with database.reading() as connection:
         for entry in entries(connection, archive).values():
             if not entry.settled:
-                found.append(standing(connection, archive, entry, timecode_at(at)))
+                found.append(standing(connection, archive, entry, at, settle))
                 continue
             late: tuple[str, ...] = ()
             if entry.file is not None:
