@@ -375,3 +375,20 @@ def test_invented_senders_do_not_fill_the_spool(bench: Bench) -> None:
         for n in range(3):
             spool.add([], {f"{n}/{m}": Sequence(heard_at=n) for m in range(1_000)})
         assert len(spool.numbers()) <= 2_000
+
+
+def test_numbers_that_no_database_holds_cost_no_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bench.write("1/a.txt")
+    beyond = {"evil": Sequence(expected=2**63)}
+    with bench.monitor() as monitor:
+        add = monitor.spool.add
+        with pytest.raises(Unreachable):
+            add([], beyond)
+        monkeypatch.setattr(monitor.spool, "add", lambda keep, heard: add(keep, beyond if heard else heard))
+        speaker = Publisher(bench.port)
+        speaker.number = 2**63 - 1
+        speaker.register(bench.data / "1/evil.txt")
+        speaker.number = 0
+        speaker.register(path)
+        bench.registered(1)
+        assert monitor.counts["malformed"] == 1

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skystow.model.datagram import (
+    BEYOND,
     Ignored,
     Malformed,
     Reading,
@@ -23,7 +24,7 @@ from skystow.model.datagram import (
     parse,
     rooted,
 )
-from skystow.model.sequence import Sequence
+from skystow.model.sequence import MOST, Sequence
 
 FILE: dict[str, Any] = {
     "path": "/data/smurf_data/1564799250/outputs/1564799250_b1.txt",
@@ -110,6 +111,8 @@ def test_news_and_what_is_nothing_to_us() -> None:
         (datagram(payload=FILE | {"action": ["tune"]}), "action is no text"),
         (datagram(seq_no="7"), "seq_no"),
         (datagram(seq_no=-1), "seq_no"),
+        (datagram(seq_no=2**53), "seq_no"),
+        (datagram(seq_no=2**63 - 1), "seq_no"),
         (datagram(seq_no=2**70), "seq_no"),
         (datagram(host="h" * 300), "host has 300 characters"),
         (datagram("metadata", {"path": "x", "value": [1]}), "no value"),
@@ -242,6 +245,14 @@ def test_a_sender_that_begins_anew() -> None:
     assert numbers.lost == 3
     assert numbers.hear(2, 40.0, 0) == 0
     assert numbers.hear(None, None, 0) == 0
+
+
+def test_gaps_that_somebody_invents_are_counted_up_to_an_end() -> None:
+    numbers = Sequence()
+    for n in range(1, 2_000):
+        numbers.hear(0, 2.0 * n, 0)
+        numbers.hear(BEYOND - 1, 2.0 * n + 1, 0)
+    assert numbers.lost == MOST
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 100)), max_size=60))

@@ -82,7 +82,7 @@ class SqliteSpool:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OverflowError) as error:
                 full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
                 kind = NoSpace if full else Unreachable
                 raise kind(f"{shown(self.path)}: {error}", place=PLACE, remedy="it is tried again") from error

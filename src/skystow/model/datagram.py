@@ -29,6 +29,9 @@ PATH_MOST = 4096
 LATEST = 2**31 - 1
 """Unix seconds: the last that a TIMESTAMP or INT column takes."""
 
+BEYOND = 2**53
+"""Numbers of a publisher are below it: every reader of JSON has them exactly, every database takes them."""
+
 _WHOLE = re.compile(r"\d{1,10}")
 
 
@@ -231,8 +234,8 @@ def _number(body: Mapping[str, Any], name: str) -> int | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise Malformed(f"its {name} is no whole number from 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < BEYOND:
+        raise Malformed(f"its {name} is no whole number from 0 to 2**53")
     return value
 
 

@@ -88,6 +88,7 @@ class Monitor:
         self.faults: dict[str, str] = {}
         self._held: deque[tuple[float, bytes]] = deque()
         self._numbers: dict[str, Numbers] = dict(spool.numbers())
+        self._unsaved: dict[str, Numbers] = {}
         self._complained: dict[str, float] = {}
         self._refusals: deque[dict[str, Any]] = deque(maxlen=20)
         self._last: deque[dict[str, Any]] = deque(maxlen=10)
@@ -194,15 +195,26 @@ class Monitor:
             self.tell(text)
 
     def _keep(self, keep: Sequence[tuple[float, bytes]], heard: Mapping[str, Numbers], stop: Stop) -> None:
+        """Files before all: what the spool does not take of senders is given to it again with the next batch."""
         rest = FIRST_REST
-        while keep or heard:
+        self._unsaved |= heard
+        while keep or self._unsaved:
             try:
                 with self._at("spool"):
-                    self.spool.add(keep, heard)
+                    try:
+                        self.spool.add(keep, self._unsaved)
+                        self._unsaved = {}
+                    except PlaceFault:
+                        if not keep:
+                            raise
+                        self.spool.add(keep, {})
+                        self._unsaved = {} if len(self._unsaved) > SENDERS else self._unsaved
                     with self._lock:
                         self._waiting += len(keep)
                     return
             except PlaceFault:
+                if not keep:
+                    return
                 if stop.wait(rest):
                     self.counts["dropped"] += len(keep)
                     return
