@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
+from skystow.adapters.pysmurf_files.blame import unfit
 from skystow.adapters.pysmurf_files.table import FilesTable
 from skystow.errors import OperatorFault, PlaceFault
 from skystow.ports.monitor import Entry
@@ -83,21 +84,24 @@ class PysmurfFilesRegistrar:
         try:
             with self._watching(), self._table.writing() as connection:
                 self._insert(connection, those.values())
-        except (DataError, IntegrityError, _Altered):
+        except _Unfit:
             refused |= self._one_by_one(those)
         return refused
 
     def _one_by_one(self, entries: Mapping[int, Entry]) -> dict[int, str]:
-        """A value that the server does not take, as a letter that its charset lacks: the others are not to suffer."""
+        """A value that the server does not take, as a letter that its charset lacks: the others are not to suffer. A
+        time that its zone does not have is left out."""
         refused = {}
         for index, entry in entries.items():
-            try:
-                with self._watching(), self._table.writing() as connection:
-                    self._insert(connection, [entry])
-            except (DataError, IntegrityError) as error:
-                refused[index] = f"the table does not take it: {error.orig}"
-            except _Altered as error:
-                refused[index] = str(error)
+            for timed in (True, False):
+                try:
+                    with self._watching(), self._table.writing() as connection:
+                        self._insert(connection, [entry], timed=timed)
+                except _Unfit as error:
+                    refused[index] = str(error)
+                else:
+                    refused.pop(index, None)
+                    break
         return refused
 
     @contextmanager
@@ -108,11 +112,18 @@ class PysmurfFilesRegistrar:
             self._ready = False  # whatever it was may have changed
             raise
 
-    def _insert(self, connection: sa.Connection, entries: Any) -> None:
+    def _insert(self, connection: sa.Connection, entries: Iterable[Entry], *, timed: bool = True) -> None:
         extras = []
         for entry in entries:
             values = {key: value for key, value in self._values(entry).items() if value is not None}
-            made = connection.execute(self._row, values)
+            if not timed:
+                values["timestamp"] = None
+            try:
+                made = connection.execute(self._row, values)
+            except DBAPIError as error:
+                if unfit(error):
+                    raise _Unfit(f"the table does not take it: {error.orig}") from error
+                raise
             number = made.inserted_primary_key[0] if made.inserted_primary_key else made.lastrowid
             if not entry.path.isascii():
                 self._compare(connection, number, entry.path)
@@ -124,7 +135,7 @@ class PysmurfFilesRegistrar:
         """A server that is not strict puts a question mark for a letter that it lacks, and says nothing."""
         query: sa.Select[Any] = sa.select(_column("path")).select_from(self._named).where(sa.column("id") == number)
         if connection.execute(query).scalar() != path:
-            raise _Altered("its path holds letters that the table does not have")
+            raise _Unfit("its path holds letters that the table does not have")
 
     def _values(self, entry: Entry) -> dict[str, Any]:
         said, columns = entry.said, self._table.shape().columns
@@ -155,8 +166,8 @@ def _column(name: str) -> sa.ColumnClause[Any]:
     return sa.column(name)
 
 
-class _Altered(Exception):
-    """What was written is not what is there."""
+class _Unfit(Exception):
+    """A value that the table does not take, or not as it is."""
 
 
 def _moment(seconds: float) -> datetime:
