@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -12,10 +13,13 @@ import pytest
 
 from skystow.adapters.pysmurf_files import FilesTable
 from skystow.adapters.pysmurf_files.registrar import PysmurfFilesRegistrar
+from skystow.errors import Unreachable
 from skystow.model.datagram import Registration
 from skystow.ports.monitor import Entry
 from tests.servers import PASSWORD, Server
+from tests.system.cli_kit import until
 
+BUSY = "SELECT info FROM information_schema.processlist WHERE id != CONNECTION_ID()"
 Make = Callable[..., PysmurfFilesRegistrar]
 
 
@@ -55,3 +59,54 @@ def test_a_time_that_the_servers_zone_does_not_have_is_left_out(mariadb: Server,
     assert set(refused) == {3}, "latin1 has no such letter"
     found = rows(mariadb, database, "path, timestamp IS NULL")
     assert found == [(those[0].path, 0), (those[1].path, 1), (those[2].path, 0)]
+
+
+def test_who_is_closed_while_the_server_is_at_his_statement_writes_nothing(
+    mariadb: Server, database: str, make: Make
+) -> None:
+    """And whoever comes after him waits for it: a file has one row."""
+    first, second = make(), make()
+    first.register([entry("a")])
+    after, those = second.mark(), [entry(f"b{n}") for n in range(5)]
+    died: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            first.register(those)
+        except Unreachable as fault:
+            died.append(fault)
+
+    def asked() -> bool:
+        return any((row[0] or "").startswith("INSERT INTO pysmurf_files") for row in mariadb.execute(BUSY))
+
+    with mariadb.engine.connect() as holder:
+        holder.exec_driver_sql(f"LOCK TABLES {database}.pysmurf_files_v1 READ")
+        left = threading.Thread(target=work)
+        left.start()
+        until(asked)
+        first.close()
+        answer: list[set[int]] = []
+        next_one = threading.Thread(target=lambda: answer.append(second.known(those, after)))
+        next_one.start()
+        holder.exec_driver_sql("UNLOCK TABLES")
+    left.join(60)
+    next_one.join(60)
+    assert len(died) == 1
+    assert answer == [set()]
+    second.register(those)
+    assert len(rows(mariadb, database)) == 6
+
+
+def test_a_commit_that_is_on_its_way_is_waited_for(mariadb: Server, database: str, make: Make) -> None:
+    one = make()
+    one.register([entry("a")])
+    name = one._gate()["name"]
+    with mariadb.engine.connect() as other:
+        other.exec_driver_sql(f"SELECT GET_LOCK('{name}', 0)")  # noqa: S608
+        answer: list[set[int]] = []
+        asking = threading.Thread(target=lambda: answer.append(make().known([entry("a")], 0)))
+        asking.start()
+        until(lambda: any("GET_LOCK" in (row[0] or "") for row in mariadb.execute(BUSY)))
+        assert answer == []
+    asking.join(60)
+    assert answer == [{0}]

@@ -12,10 +12,13 @@ from sqlalchemy.exc import DBAPIError
 
 from skystow.adapters.pysmurf_files.blame import unfit
 from skystow.adapters.pysmurf_files.table import FilesTable
-from skystow.errors import OperatorFault, PlaceFault
+from skystow.adapters.rows.tenancy import mark
+from skystow.errors import OperatorFault, PlaceFault, Unreachable
 from skystow.ports.monitor import Entry
 
 EXTRA = "skystow_pysmurf_extra"
+PATIENCE = 10
+"""Seconds that a statement of another connection is waited for."""
 
 
 class PysmurfFilesRegistrar:
@@ -26,7 +29,7 @@ class PysmurfFilesRegistrar:
         self._table, self._target, self._site, self._version = table, target, site, version
         self._create = create
         self.notes: list[str] = []
-        self._ready = self._with_extra = False
+        self._ready = self._with_extra = self._closed = False
         self._row = sa.insert(table.definition)
         self._extra = sa.Table(
             EXTRA,
@@ -65,7 +68,7 @@ class PysmurfFilesRegistrar:
         names = ("path", "timestamp", "md5sum")
         query: sa.Select[Any] = sa.select(*map(_column, names)).select_from(self._named)
         query = query.where(sa.column("id") > after, sa.column("instance_id") == self._target)
-        with self._table.reading() as connection:
+        with self._watching(), self._alone() as connection:  # what was left behind is over: there, or not
             rows = connection.execute(query).all()
         # A path may be that of the archive already: the name stays.
         there = {(row.path.rpartition("/")[2], str(row.timestamp)[:19], bytes(row.md5sum)) for row in rows}
@@ -82,7 +85,7 @@ class PysmurfFilesRegistrar:
         }
         those = {index: entry for index, entry in enumerate(entries) if index not in refused}
         try:
-            with self._watching(), self._table.writing() as connection:
+            with self._watching(), self._alone() as connection:
                 self._insert(connection, those.values())
         except _Unfit:
             refused |= self._one_by_one(those)
@@ -95,7 +98,7 @@ class PysmurfFilesRegistrar:
         for index, entry in entries.items():
             for timed in (True, False):
                 try:
-                    with self._watching(), self._table.writing() as connection:
+                    with self._watching(), self._alone() as connection:
                         self._insert(connection, [entry], timed=timed)
                 except _Unfit as error:
                     refused[index] = str(error)
@@ -111,6 +114,44 @@ class PysmurfFilesRegistrar:
         except (OperatorFault, PlaceFault):
             self._ready = False  # whatever it was may have changed
             raise
+
+    @contextmanager
+    def _alone(self) -> Iterator[sa.Connection]:
+        """A transaction while no other connection writes rows of this target: a server may still be at a statement of
+        a monitor that has ended or was killed. Whoever is closed commits nothing."""
+        with self._table.blaming(), self._table.engine.connect() as connection:
+            connection.execution_options(begin="BEGIN IMMEDIATE")
+            try:
+                if self._table.on_server:
+                    self._enter(connection)
+                with connection.begin():
+                    yield connection
+                    if self._closed:
+                        raise Unreachable(f"{self._table}: nobody waits for it any more", place=self._table.place)
+            finally:
+                if self._table.on_server and not connection.invalidated:
+                    self._leave(connection)
+
+    def _enter(self, connection: sa.Connection) -> None:
+        got = connection.execute(sa.text("SELECT GET_LOCK(:name, :patience)"), self._gate()).scalar()
+        connection.rollback()
+        if got != 1:
+            raise Unreachable(
+                f"{self._table}: another connection is at work for {self._target}, for more than {PATIENCE} s",
+                place=self._table.place,
+                remedy="it is tried again; does another monitor have the same instance id?",
+            )
+
+    def _leave(self, connection: sa.Connection) -> None:
+        try:
+            connection.execute(sa.text("SELECT RELEASE_LOCK(:name)"), self._gate())
+            connection.rollback()
+        except DBAPIError:
+            connection.invalidate()  # the lock ends with it; back in the pool it would keep it
+
+    def _gate(self) -> dict[str, Any]:
+        name = f"skystow-monitor:{mark(str(self._table.url.database), self._table.name, self._target)}"
+        return {"name": name, "patience": PATIENCE}
 
     def _insert(self, connection: sa.Connection, entries: Iterable[Entry], *, timed: bool = True) -> None:
         extras = []
@@ -159,6 +200,7 @@ class PysmurfFilesRegistrar:
         return {name: value for name, value in values.items() if name in columns}
 
     def close(self) -> None:
+        self._closed = True
         self._table.close()
 
 
