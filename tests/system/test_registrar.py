@@ -110,3 +110,19 @@ def test_a_commit_that_is_on_its_way_is_waited_for(mariadb: Server, database: st
         assert answer == []
     asking.join(60)
     assert answer == [{0}]
+
+
+def test_ours_is_told_from_others_alike(mariadb: Server, database: str, make: Make) -> None:
+    one = make()
+    elsewhere = replace(entry("a"), path="/data/smurf_data/2/a")
+    one.register([entry("a"), entry("late", timestamp=1.6e9)])
+    assert one.known([entry("a"), entry("a")], 0) == {0}, "one row is that of one"
+    assert one.known([elsewhere], 0) == set()
+    assert one.known([entry("a", pub_id="slot3")], 0) == set()
+    assert one.known([entry("a", action_timestamp=8)], 0) == set()
+    assert one.known([entry("late")], 0) == set()
+    mariadb.execute(f"UPDATE {database}.pysmurf_files_v1 SET copied = 1, path = '/archive/x/a' WHERE id = 1")  # noqa: S608
+    assert one.known([entry("a")], 0) == {0}
+    strict = make("sql_mode='STRICT_TRANS_TABLES', time_zone='+05:00'")
+    strict.register([entry("early", timestamp=1.0)])
+    assert strict.known([entry("early", timestamp=1.0)], 0) == {0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,12 @@ from skystow.errors import OperatorFault, PlaceFault, Unreachable
 from skystow.ports.monitor import Entry
 
 EXTRA = "skystow_pysmurf_extra"
+TELLING = ("pub_id", "action_timestamp")
+"""Columns that tell two rows of one file apart; an older table may lack some."""
+
+ZERO = "0000-00-00 00:00:00"
+"""A time that is none, where the server is not strict."""
+
 PATIENCE = 10
 """Seconds that a statement of another connection is waited for."""
 
@@ -65,15 +72,28 @@ class PysmurfFilesRegistrar:
         self._ready = True
 
     def known(self, entries: Sequence[Entry], after: int) -> set[int]:
-        names = ("path", "timestamp", "md5sum")
+        columns = self._table.shape().columns
+        names = [name for name in ("path", "timestamp", "md5sum", "copied", *TELLING) if name in columns]
         query: sa.Select[Any] = sa.select(*map(_column, names)).select_from(self._named)
         query = query.where(sa.column("id") > after, sa.column("instance_id") == self._target)
         with self._watching(), self._alone() as connection:  # what was left behind is over: there, or not
-            rows = connection.execute(query).all()
-        # A path may be that of the archive already: the name stays.
-        there = {(row.path.rpartition("/")[2], str(row.timestamp)[:19], bytes(row.md5sum)) for row in rows}
-        ours = [(e.path.rpartition("/")[2], str(_moment(e.said.timestamp)), e.md5) for e in entries]
-        return {index for index, each in enumerate(ours) if each in there}
+            rows = [row._asdict() for row in connection.execute(query)]
+        there = defaultdict[Any, list[dict[str, Any]]](list)
+        for row in rows:
+            there[_trait(row["path"], row["md5sum"], row)].append(row)
+        return {index for index, entry in enumerate(entries) if self._take(entry, there, columns)}
+
+    def _take(self, entry: Entry, there: dict[Any, list[dict[str, Any]]], columns: frozenset[str]) -> bool:
+        """Whether one of these rows is the entry's; that is no other's, then."""
+        said = {name: getattr(entry.said, name) for name in TELLING if name in columns}
+        rows = there.get(_trait(entry.path, entry.md5, said), [])
+        for row in rows:
+            # The path of a copied one may be that of the archive. A time that the server's zone lacks was left out.
+            when = str(row.get("timestamp") or ZERO)[:19]
+            if (row["copied"] or row["path"] == entry.path) and when in (ZERO, str(_moment(entry.said.timestamp))):
+                rows.remove(row)
+                return True
+        return False
 
     def register(self, entries: Sequence[Entry]) -> Mapping[int, str]:
         self._prepare()
@@ -206,6 +226,12 @@ class PysmurfFilesRegistrar:
 
 def _column(name: str) -> sa.ColumnClause[Any]:
     return sa.column(name)
+
+
+def _trait(path: str, md5: bytes, said: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What is the same in a row and in the entry that it came of. Not letters that a server puts question marks for."""
+    plain = [str(said.get(name)).encode("ascii", "replace") for name in TELLING]
+    return (path.rpartition("/")[2], bytes(md5), *plain)
 
 
 class _Unfit(Exception):
