@@ -126,3 +126,27 @@ def test_ours_is_told_from_others_alike(mariadb: Server, database: str, make: Ma
     strict = make("sql_mode='STRICT_TRANS_TABLES', time_zone='+05:00'")
     strict.register([entry("early", timestamp=1.0)])
     assert strict.known([entry("early", timestamp=1.0)], 0) == {0}
+
+
+def test_sizes_are_given_up_for_want_of_a_right_and_for_nothing_else(
+    mariadb: Server, database: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make()
+    with monkeypatch.context() as patch:
+
+        def away(*_: Any, **__: Any) -> None:
+            raise Unreachable("it went away", place="table")
+
+        patch.setattr(one._extra, "create", away)
+        with pytest.raises(Unreachable):
+            one.register([entry("a")])
+    one.register([entry("a")])
+    assert mariadb.execute(f"SELECT id, size FROM {database}.skystow_pysmurf_extra") == [(1, 1)]  # noqa: S608
+    mariadb.execute(f"DROP TABLE {database}.skystow_pysmurf_extra")
+    mariadb.execute(
+        f"CREATE USER 'poor_{database}'@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
+        f"GRANT SELECT, INSERT ON {database}.* TO 'poor_{database}'@'127.0.0.1'",
+    )
+    poor = make(user=f"poor_{database}")
+    assert poor.register([entry("b")]) == {}
+    assert "sizes are not written down" in poor.notes[0]

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from skystow.adapters.pysmurf_files.blame import unfit
 from skystow.adapters.pysmurf_files.table import FilesTable
 from skystow.adapters.rows.tenancy import mark
-from skystow.errors import OperatorFault, PlaceFault, Unreachable
+from skystow.errors import OperatorFault, PlaceFault, ReadOnly, Unreachable
 from skystow.ports.monitor import Entry
 
 EXTRA = "skystow_pysmurf_extra"
@@ -62,13 +62,13 @@ class PysmurfFilesRegistrar:
             self._table.create()
         self._table.shape(("path", "md5sum", "instance_id", "copied", "failed_copy_attempts"))
         self.notes.clear()
+        self._with_extra = False
         try:
             with self._table.writing() as connection:
                 self._extra.create(connection, checkfirst=True)
             self._with_extra = True
-        except (OperatorFault, PlaceFault) as fault:
-            with self._table.reading():  # it is there, and does not let us
-                self.notes.append(f"sizes are not written down, {EXTRA} cannot be made: {fault.message}")
+        except ReadOnly as fault:  # whatever else it is passes, and then it is tried again
+            self.notes.append(f"sizes are not written down, {EXTRA} cannot be made: {fault.message}")
         self._ready = True
 
     def known(self, entries: Sequence[Entry], after: int) -> set[int]:
