@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import threading
 import time
@@ -20,11 +21,14 @@ from skystow.adapters.pysmurf_files.registrar import PysmurfFilesRegistrar
 from skystow.adapters.spool import SqliteSpool
 from skystow.adapters.tree import LocalTree
 from skystow.errors import ConfigError, OperatorFault, Unreachable
-from skystow.model.datagram import Reading, Session
+from skystow.model.datagram import Reading, Registration, Session
+from skystow.model.records import Digest
 from skystow.model.sequence import Sequence
+from skystow.ports import Stop
 from skystow.ports.monitor import Entry
 from skystow.service.halt import Halt
 from skystow.service.monitor import Monitor, Rules
+from skystow.service.proving import Fresh, prove
 from tests.publisher import Publisher
 from tests.servers import free_port
 from tests.system.cli_kit import until
@@ -68,7 +72,12 @@ class Bench:
             self.before()
             roots = {PurePosixPath(self.data): LocalTree(str(self.data), place="data")}
             made = Monitor(
-                datagrams, spool, registrar, Rules(roots, **rules), publish=self.news.append, tell=self.told.append
+                datagrams,
+                spool,
+                registrar,
+                Rules(roots, **{"settle": 0.0} | rules),
+                publish=self.news.append,
+                tell=self.told.append,
             )
             thread = threading.Thread(target=made.run, args=(halt, lambda _: None))
             thread.start()
@@ -392,3 +401,68 @@ def test_numbers_that_no_database_holds_cost_no_file(bench: Bench, monkeypatch: 
         speaker.register(path)
         bench.registered(1)
         assert monitor.counts["malformed"] == 1
+
+
+def test_a_directory_that_was_moved_away_is_walked_to_again(bench: Bench) -> None:
+    first = bench.write("1/d/a.txt")
+    with bench.monitor() as monitor:
+        speaker = Publisher(bench.port)
+        speaker.register(first)
+        bench.registered(1)
+        (bench.data / "1/d").rename(bench.data / "1/old")
+        second = bench.write("1/d/b.txt")
+        speaker.register(first)
+        speaker.register(second)
+        bench.registered(2)
+        until(lambda: monitor.spool.census().fileless == 1)
+    assert bench.rows() == [str(first), str(second)], "the first is in the directory of before"
+
+
+def test_a_root_that_is_away_is_a_fault(bench: Bench) -> None:
+    path = bench.write("1/a.txt")
+    bench.data.rename(bench.here / "away")
+    with bench.monitor() as monitor:
+        Publisher(bench.port).register(path)
+        until(lambda: "data" in monitor.document()["faults"])
+        until(lambda: bool(monitor.document()["spool"]["why"]))
+        assert "No such file" in monitor.document()["spool"]["why"][0]
+        (bench.here / "away").rename(bench.data)
+        bench.registered(1)
+        until(lambda: not monitor.document()["faults"])
+    assert any("data" in text for text in bench.told)
+
+
+def test_a_file_that_is_being_written_waits(bench: Bench) -> None:
+    path = bench.write("1/a.dat", b"one half")
+    ahead = bench.write("1/ahead.dat")
+    os.utime(ahead, (time.time() + 3600,) * 2)
+    with bench.monitor(settle=3_600.0) as monitor:
+        speaker = Publisher(bench.port)
+        speaker.register(path)
+        speaker.register(ahead)
+        bench.registered(1)
+        until(lambda: monitor.spool.due(time.time() + 7_200, limit=9)[0].tries > 0)
+        assert bench.rows() == [str(ahead)], "a clock that is wrong keeps nobody out"
+        assert monitor.document()["spool"]["fileless"] == 0
+    with bench.monitor() as monitor:
+        assert monitor.document()["spool"]["waiting"] == 1
+
+
+class Growing(LocalTree):
+    """Each file that is read grows meanwhile, once."""
+
+    def digest(self, path: PurePosixPath, algorithm: str, *, stop: Stop) -> Digest:
+        found = super().digest(path, algorithm, stop=stop)
+        with Path(os.fsdecode(self.root), path).open("ab") as file:
+            file.write(b", the other half")
+        return found
+
+
+def test_what_is_written_while_it_is_read_is_not_believed(bench: Bench) -> None:
+    path = bench.write("1/a.dat", b"one half")
+    said = Registration(str(path), "smurf", 1.5e9)
+    root = PurePosixPath(bench.data)
+    with pytest.raises(Fresh):
+        prove(said, {root: Growing(str(bench.data), place="data")}, settle=0.0, stop=Halt())
+    found = prove(said, {root: LocalTree(str(bench.data), place="data")}, settle=0.0, stop=Halt())
+    assert found.md5 == hashlib.md5(b"one half, the other half", usedforsecurity=False).digest()

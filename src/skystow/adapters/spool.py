@@ -17,6 +17,9 @@ PLACE = "spool"
 SENDERS = 1_000
 """Senders that are remembered: anybody may invent some."""
 
+SHOWN = 5
+"""Reasons in a census."""
+
 APPLICATION_ID, VERSION = 0x534B5950, 1  # "SKYP"
 _TABLES = """\
 CREATE TABLE waiting (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, raw BLOB NOT NULL, due REAL NOT NULL,
@@ -127,7 +130,9 @@ class SqliteSpool:
     def census(self) -> Census:
         query = "SELECT count(*), min(at), coalesce(sum(why != ''), 0) FROM waiting"
         with self._writing() as connection:
-            return Census(*connection.execute(query).fetchone())
+            why = connection.execute("SELECT why FROM waiting WHERE why != '' ORDER BY id LIMIT ?", (SHOWN,))
+            waiting, oldest, fileless = connection.execute(query).fetchone()
+            return Census(waiting, oldest, fileless, [row[0] for row in why])
 
     def close(self) -> None:
         with self._lock:

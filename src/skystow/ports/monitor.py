@@ -24,11 +24,12 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What waits, since when (unix seconds), and how many of them for their files."""
+    """What waits, since when (unix seconds), how many of them for their files, and what keeps the oldest of those."""
 
     waiting: int
     oldest: float | None
     fileless: int
+    why: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

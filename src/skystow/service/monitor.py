@@ -26,15 +26,14 @@ from skystow.model.datagram import (
     Reading,
     Registration,
     Session,
-    candidates,
-    deletable,
     parse,
     rooted,
 )
 from skystow.model.records import shown
 from skystow.model.sequence import Sequence as Numbers
-from skystow.ports import Stop, Tree
+from skystow.ports import Stop
 from skystow.ports.monitor import Datagrams, Entry, Registrar, Spool, Spooled
+from skystow.service.proving import Fresh, Root, prove
 
 HELD = 500_000
 """Datagrams that are held in memory while the spool is busy; more are dropped, and counted."""
@@ -44,6 +43,7 @@ BATCH, VOLUME = 500, 256 * 2**20
 """Files, and bytes read, that are registered with one commit."""
 
 LOOK, GLANCE = 0.2, 0.05
+SETTLE = 1.5
 FIRST_REST, LONGEST_REST = 1.0, 30.0
 FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
 """Seconds until a file that is not there is looked for again."""
@@ -62,9 +62,10 @@ Show = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`roots` and their trees: files below them are registered, others refused. Seconds: after `patience` a file that
-    never was there is forgotten. `most`: datagrams in the spool."""
+    never was there is forgotten, and for `settle` nobody may have written. `most`: datagrams in the spool."""
 
-    roots: Mapping[PurePosixPath, Tree]
+    roots: Mapping[PurePosixPath, Root]
+    settle: float = SETTLE
     patience: float = 30 * 86_400.0
     most: int = 1_000_000
 
@@ -245,6 +246,8 @@ class Monitor:
             those = self.spool.due(time.time(), limit=BATCH)
         later, done, entries, owners = dict[int, tuple[float, str]](), set[int](), list[Entry](), list[Spooled]()
         volume = 0
+        for tree in self.rules.roots.values():
+            tree.forget()
         for each in those:
             if stop.is_set() or volume > VOLUME:
                 break
@@ -273,30 +276,32 @@ class Monitor:
         _, said = parse(each.raw)
         if not isinstance(said, Registration):
             raise Malformed("it registers nothing")
-        first: FileFault | None = None
-        for path in candidates(said):
-            root, relative = rooted(path, tuple(self.rules.roots))
-            tree = self.rules.roots[root]
-            try:
-                digest = tree.digest(relative, "md5", stop=stop)
-                found = tree.stat(relative)
-            except FileFault as fault:
-                first = first or fault
-                continue
-            size = found.size if found is not None and found.size is not None else 0
-            return Entry(said, path, bytes.fromhex(digest.hex), size, deletable(said.archive, relative))
-        assert first is not None  # noqa: S101 - there is always a candidate
-        raise first
+        tree = self.rules.roots[rooted(said.path, tuple(self.rules.roots))[0]]
+        try:
+            entry = prove(said, self.rules.roots, settle=self.rules.settle, stop=stop)
+        except FileFault:  # the root was proven
+            tree.forget()
+            self.faults.pop(tree.place, None)
+            raise
+        except PlaceFault as fault:
+            tree.forget()
+            self._fault(tree.place, fault)
+            raise
+        self.faults.pop(tree.place, None)
+        return entry
 
     def _put_off(self, each: Spooled, fault: FileFault | PlaceFault, later: dict[int, Any], done: set[int]) -> None:
         now = time.time()
-        if isinstance(fault, FileFault) and now - each.at > self.rules.patience:
+        if isinstance(fault, FileFault) and not isinstance(fault, Fresh) and now - each.at > self.rules.patience:
             done.add(each.id)
             self.counts["given_up"] += 1
             self.tell(f"given up, after {(now - each.at) / 86_400:.0f} days: {fault}")
             return
-        wait: float = min(LONGEST_LOOK, FIRST_LOOK * 2 ** min(each.tries, 20))
-        later[each.id] = (now + wait, shown(str(fault)))
+        if isinstance(fault, Fresh):
+            later[each.id] = (now + fault.wait, "")
+            return
+        longest = LONGEST_REST if isinstance(fault, PlaceFault) else LONGEST_LOOK
+        later[each.id] = (now + min(longest, FIRST_LOOK * 2 ** min(each.tries, 20)), shown(str(fault)))
 
     def _write(self, entries: list[Entry], owners: list[Spooled]) -> set[int]:
         doubtful = [index for index, each in enumerate(owners) if each.after is not None]
@@ -326,19 +331,23 @@ class Monitor:
         try:
             yield
         except (PlaceFault, OperatorFault) as fault:
-            text = shown(str(fault))
-            if self.faults.get(place) != text:
-                self.tell(f"{place}: {text}")
-            self.faults[place] = text
+            self._fault(place, fault)
             raise
         self.faults.pop(place, None)
 
+    def _fault(self, place: str, fault: PlaceFault | OperatorFault) -> None:
+        text = shown(str(fault))
+        if self.faults.get(place) != text:
+            self.tell(f"{place}: {text}")
+        self.faults[place] = text
+
     def document(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        waiting: dict[str, Any] = {"waiting": self._waiting, "oldest": None, "fileless": 0}
+        waiting: dict[str, Any] = {"waiting": self._waiting, "oldest": None, "fileless": 0, "why": []}
         with suppress(PlaceFault), self._at("spool"):
             census = self.spool.census()
             waiting = {"waiting": census.waiting, "oldest": census.oldest, "fileless": census.fileless}
+            waiting["why"] = list(census.why)
         senders = {name: replace(each, missing=set()) for name, each in list(self._numbers.items())[-SHOWN:]}
         fields = ("received", "lost", "restarts", "repeated", "heard_at")
         return {
