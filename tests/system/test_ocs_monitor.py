@@ -97,6 +97,10 @@ def test_news_reach_feeds_and_feeds_are_bounded(here: Station, speaker: Publishe
     here.start(MONITOR)
     client = here.client(MONITOR)
     here.until(client, lambda session: bool(session["data"]))
+    speaker.id = "STREAMER:ufm-one"
+    for poison in ("\ud800", 2**63):
+        speaker.publish("metadata", {"path": "AMCc.x[1", "value": poison})
+        speaker.publish("session_data", {"stage": poison})
     listen = [ocs("ocs-client-cli"), "--site-file", str(here.home / "config/default.yaml"), "listen", "--json"]
     heard: list[Any] = []
     with subprocess.Popen(
@@ -119,7 +123,8 @@ def test_news_reach_feeds_and_feeds_are_bounded(here: Station, speaker: Publishe
     session = next(each["message"][0] for each in heard if each["topic"].endswith(".pysmurf_session_data"))
     assert (session["id"], session["payload"]) == ("STREAMER:ufm-one", {"stage": "tuned"})
     found = here.until(client, lambda session: session["data"]["feeds_refused"] > 0)
-    assert found["data"]["counts"].get("malformed", 0) == 0
+    assert found["data"]["counts"]["malformed"] == 4
+    assert found["data"]["feeds_failed"] == 0
 
 
 def _speak(speaker: Publisher, client: Any, here: Station) -> bool:

@@ -78,6 +78,7 @@ def test_news_and_what_is_nothing_to_us() -> None:
     assert isinstance(said(datagram("session_log", "a line")), Session)
     reading = said(datagram("metadata", {"path": "AMCc.x", "value": 1.5, "type": "float"}, id="STREAMER:ufm"))
     assert reading == Reading("ufm", "AMCc.x", 1.5, 1564799251.0)
+    assert said(datagram("session_data", {"a": "\N{MUSHROOM}"})).body["payload"] == {"a": "\N{MUSHROOM}"}
     for kind in ("start", "stop", "log", "general", "backend_error"):
         assert said(datagram(kind, {})) == Ignored(kind)
     assert said(datagram("sing", {})) == Ignored("unknown")
@@ -92,7 +93,13 @@ def test_news_and_what_is_nothing_to_us() -> None:
         (b"[" * 60_000, "nested too deeply"),
         (b"7", "no JSON object"),
         (b'{"type": "data_file", "time": NaN}', "holds NaN"),
-        (b'{"seq_no": ' + b"9" * 5_000 + b"}", "not JSON"),
+        (b'{"seq_no": ' + b"9" * 5_000 + b"}", "more than 64 bits"),
+        (datagram("metadata", {"path": "x", "value": 2**63}), "more than 64 bits"),
+        (datagram("metadata", {"path": "x", "value": -(2**63) - 1}), "more than 64 bits"),
+        (b'{"type": "session_data", "payload": [1e999]}', "too large"),
+        (datagram("metadata", {"path": "x", "value": "\ud800"}), "UTF-16"),
+        (datagram("session_data", {"v": ["\udfff"]}), "UTF-16"),
+        (datagram("session_data", {"\ud800": 1}), "UTF-16"),
         (datagram(type=None), "no type"),
         (datagram(type=7), "no type"),
         (datagram(payload=None), "no object"),
@@ -104,7 +111,7 @@ def test_news_and_what_is_nothing_to_us() -> None:
         (datagram(payload=FILE | {"timestamp": "now"}), "timestamp is no number"),
         (datagram(payload=FILE | {"timestamp": True}), "timestamp is no number"),
         (datagram(payload=FILE | {"timestamp": 1e300}), "between 1970 and 2038"),
-        (datagram(payload=FILE | {"timestamp": 10**400}), "is no time"),
+        (datagram(payload=FILE | {"timestamp": 10**400}), "more than 64 bits"),
         (datagram(payload=FILE | {"timestamp": None}, time=None), "timestamp is missing"),
         (datagram(payload=FILE | {"action_ts": "soon"}), "action_ts"),
         (datagram(payload=FILE | {"plot": "yes"}), "plot"),
@@ -113,7 +120,7 @@ def test_news_and_what_is_nothing_to_us() -> None:
         (datagram(seq_no=-1), "seq_no"),
         (datagram(seq_no=2**53), "seq_no"),
         (datagram(seq_no=2**63 - 1), "seq_no"),
-        (datagram(seq_no=2**70), "seq_no"),
+        (datagram(seq_no=2**70), "more than 64 bits"),
         (datagram(host="h" * 300), "host has 300 characters"),
         (datagram("metadata", {"path": "x", "value": [1]}), "no value"),
         (datagram("metadata", {"value": 1}), "no path"),

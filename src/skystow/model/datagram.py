@@ -32,6 +32,8 @@ LATEST = 2**31 - 1
 BEYOND = 2**53
 """Numbers of a publisher are below it: every reader of JSON has them exactly, every database takes them."""
 
+BEYOND_ALL, DIGITS = 2**63, 20
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _WHOLE = re.compile(r"\d{1,10}")
 
 
@@ -176,8 +178,21 @@ def _object(raw: bytes) -> dict[str, Any]:
     def refuse(word: str) -> NoReturn:
         raise Malformed(f"it holds {word}")
 
+    def whole(digits: str) -> int:
+        number = int(digits) if len(digits) <= DIGITS else BEYOND_ALL
+        return number if -BEYOND_ALL <= number < BEYOND_ALL else refuse("a number of more than 64 bits")
+
+    def real(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse("a number that is too large")
+
     try:
-        body = json.loads(raw.decode("utf-8"), parse_constant=refuse)
+        text = raw.decode("utf-8")
+        body = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=real)
+        if _HALF.search(text):
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed("it holds half of a UTF-16 pair") from error
     except UnicodeDecodeError as error:
         raise Malformed("it is not UTF-8") from error
     except RecursionError as error:
@@ -197,10 +212,6 @@ def _text(where: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise Malformed(f"its {name} is no text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Malformed(f"its {name} holds half of a UTF-16 pair") from error
     return value
 
 

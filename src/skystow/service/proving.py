@@ -14,6 +14,10 @@ from skystow.ports import Stop, Tree
 from skystow.ports.monitor import Entry
 
 
+AGAIN = 1.0
+"""Seconds, at least, until a file that changed while it was read is read again."""
+
+
 class Root(Tree, Protocol):
     """A tree that keeps directories open."""
 
@@ -40,19 +44,24 @@ def prove(said: Registration, roots: Mapping[PurePosixPath, Root], *, settle: fl
         root, relative = rooted(path, tuple(roots))
         tree = roots[root]
         try:
-            before = tree.stat(relative)
-            _settled(path, before, settle)
-            digest = tree.digest(relative, "md5", stop=stop)
-            if before is None or tree.stat(relative) != before:
-                raise Fresh(f"{shown(path)}: it was written while it was read", settle)
+            size, md5 = _read(tree, relative, path, settle, stop)
         except Fresh:
             raise
         except FileFault as fault:
             first = first or fault
             continue
-        return Entry(said, path, bytes.fromhex(digest.hex), before.size or 0, deletable(said.archive, relative))
+        return Entry(said, path, md5, size, deletable(said.archive, relative))
     assert first is not None  # noqa: S101 - there is always a candidate
     raise first
+
+
+def _read(tree: Root, relative: PurePosixPath, path: str, settle: float, stop: Stop) -> tuple[int, bytes]:
+    before = tree.stat(relative)
+    _settled(path, before, settle)
+    digest = tree.digest(relative, "md5", stop=stop)
+    if before is None or tree.stat(relative) != before:
+        raise Fresh(f"{shown(path)}: it was written while it was read", max(settle, AGAIN))
+    return before.size or 0, bytes.fromhex(digest.hex)
 
 
 def _settled(path: str, found: Fingerprint | None, settle: float) -> None:
