@@ -466,3 +466,20 @@ def test_what_is_written_while_it_is_read_is_not_believed(bench: Bench) -> None:
         prove(said, {root: Growing(str(bench.data), place="data")}, settle=0.0, stop=Halt())
     found = prove(said, {root: LocalTree(str(bench.data), place="data")}, settle=0.0, stop=Halt())
     assert found.md5 == hashlib.md5(b"one half, the other half", usedforsecurity=False).digest()
+
+
+def test_a_datagram_that_means_nothing_has_a_sender_and_leaves_no_gap(bench: Bench) -> None:
+    with bench.monitor() as monitor:
+        one, other = Publisher(bench.port), Publisher(bench.port, host="other")
+        for speaker in (one, other):
+            speaker.publish("log", {})
+            speaker.publish("data_file", {"path": None})
+            speaker.publish("log", {})
+        one.raw(b"no JSON")
+        until(lambda: monitor.counts["received"] == 7)
+        until(lambda: monitor.counts["malformed"] == 3)
+        found = monitor.document()
+    assert found["counts"].get("lost", 0) == 0
+    senders = [each["sender"] for each in found["refusals"]]
+    assert senders == ["smurf-srv/crate1slot2/tune.py", "other/crate1slot2/tune.py", "127.0.0.1"]
+    assert len(bench.told) == 3

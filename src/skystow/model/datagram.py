@@ -106,23 +106,34 @@ Said = Registration | Reading | Session | Ignored
 
 def parse(raw: bytes) -> tuple[Envelope, Said]:
     """Raises `Malformed`."""
+    envelope, body = opened(raw)
+    return envelope, meant(envelope, body)
+
+
+def opened(raw: bytes) -> tuple[Envelope, Mapping[str, Any]]:
+    """Who says it, and all of it, which may mean nothing. Raises `Malformed`."""
     body = _object(raw)
     envelope = Envelope(
         _word(body, "host"), _word(body, "id"), _word(body, "script"), _seconds(body, "time"), _number(body, "seq_no")
     )
+    return envelope, body
+
+
+def meant(envelope: Envelope, body: Mapping[str, Any]) -> Said:
+    """Raises `Malformed`."""
     kind = body.get("type")
     match kind:
         case "data_file" | "g3_file":
             payload = body.get("payload")
             if not isinstance(payload, dict):
                 raise Malformed(f"the payload of a {kind} is no object")
-            return envelope, (_data_file if kind == "data_file" else _g3_file)(envelope, payload)
+            return (_data_file if kind == "data_file" else _g3_file)(envelope, payload)
         case "metadata":
-            return envelope, _metadata(envelope, body.get("payload"))
+            return _metadata(envelope, body.get("payload"))
         case "session_data" | "session_log":
-            return envelope, Session(body)
+            return Session(body)
         case str():
-            return envelope, Ignored(kind if kind in IGNORED else "unknown")
+            return Ignored(kind if kind in IGNORED else "unknown")
     raise Malformed("it has no type")
 
 

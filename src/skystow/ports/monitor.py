@@ -44,8 +44,8 @@ class Entry:
 
 
 class Datagrams(Protocol):
-    def receive(self, seconds: float, *, most: int) -> Sequence[bytes]:
-        """What has come, after `seconds` at most."""
+    def receive(self, seconds: float, *, most: int) -> Sequence[tuple[str, bytes]]:
+        """What has come, after `seconds` at most, each with the address that it came from."""
         ...
 
     def close(self) -> None: ...

@@ -26,6 +26,8 @@ from skystow.model.datagram import (
     Reading,
     Registration,
     Session,
+    meant,
+    opened,
     parse,
     rooted,
 )
@@ -33,6 +35,7 @@ from skystow.model.records import shown
 from skystow.model.sequence import Sequence as Numbers
 from skystow.ports import Stop
 from skystow.ports.monitor import Datagrams, Entry, Registrar, Spool, Spooled
+from skystow.service.complaints import Complaints
 from skystow.service.proving import Fresh, Root, prove
 
 HELD = 500_000
@@ -51,9 +54,6 @@ FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
 SENDERS, SHOWN = 1_000, 50
 BEAT, GRACE = 1.0, 3.0
 """Seconds between two documents; for each thread to end."""
-
-QUIET = 60.0
-"""Seconds in which a sender is complained of once."""
 
 
 Show = Callable[[dict[str, Any]], None]
@@ -87,11 +87,10 @@ class Monitor:
         self.publish, self.tell = publish, tell
         self.counts: Counter[str] = Counter()
         self.faults: dict[str, str] = {}
-        self._held: deque[tuple[float, bytes]] = deque()
+        self._held: deque[tuple[float, str, bytes]] = deque()
         self._numbers: dict[str, Numbers] = dict(spool.numbers())
         self._unsaved: dict[str, Numbers] = {}
-        self._complained: dict[str, float] = {}
-        self._refusals: deque[dict[str, Any]] = deque(maxlen=20)
+        self._complaints = Complaints(tell)
         self._last: deque[dict[str, Any]] = deque(maxlen=10)
         self._waiting = spool.census().waiting
         self._lock = threading.Lock()
@@ -127,7 +126,7 @@ class Monitor:
         while not stop.is_set():
             raws, now = self.datagrams.receive(LOOK, most=SORTED), time.time()
             if room := max(0, HELD - len(self._held)):
-                self._held.extend((now, raw) for raw in raws[:room])
+                self._held.extend((now, source, raw) for source, raw in raws[:room])
             if lost := len(raws) - room if room < len(raws) else 0:
                 self.counts["dropped"] += lost
 
@@ -144,16 +143,16 @@ class Monitor:
             else:
                 stop.wait(GLANCE)
 
-    def _read(self, batch: Sequence[tuple[float, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
+    def _read(self, batch: Sequence[tuple[float, str, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
         """What is to be kept, and who has counted further."""
         keep, heard = list[tuple[float, bytes]](), dict[str, Numbers]()
-        for at, raw in batch:
+        for at, sender, raw in batch:  # until it has said its name, an address
             self.counts["received"] += 1
-            sender = "?"
             try:
-                envelope, said = parse(raw)
+                envelope, body = opened(raw)
                 sender = envelope.sender
                 heard[sender] = self._count(sender, envelope.number, envelope.time, at)
+                said = meant(envelope, body)
                 if isinstance(said, Registration):
                     rooted(said.path, tuple(self.rules.roots))
                     self._room(len(keep))
@@ -177,23 +176,16 @@ class Monitor:
         self._numbers[sender] = numbers  # who spoke last is last
         if lost := numbers.hear(number, then, at):
             self.counts["lost"] += lost
-            self._complain(sender, f"{lost} datagrams of {sender} were lost before number {number}", at)
+            self._complaints.once(
+                f"{sender}: gaps", f"{lost} datagrams of {sender} were lost before number {number}", at
+            )
         if len(self._numbers) > SENDERS:
             del self._numbers[next(iter(self._numbers))]
         return numbers
 
     def _refuse(self, sender: str, why: str, at: float) -> None:
         self.counts["malformed"] += 1
-        self._refusals.append({"sender": sender, "why": why, "at": at})
-        self._complain(sender, f"a datagram of {sender} is refused: {why}", at)
-
-    def _complain(self, sender: str, text: str, at: float) -> None:
-        """Once per sender and minute; all are counted."""
-        if at - self._complained.get(sender, 0.0) >= QUIET:
-            if len(self._complained) > SENDERS:
-                self._complained.clear()
-            self._complained[sender] = at
-            self.tell(text)
+        self._complaints.refuse(sender, why, at)
 
     def _keep(self, keep: Sequence[tuple[float, bytes]], heard: Mapping[str, Numbers], stop: Stop) -> None:
         """Files before all: what the spool does not take of senders is given to it again with the next batch."""
@@ -295,7 +287,7 @@ class Monitor:
         if isinstance(fault, FileFault) and not isinstance(fault, Fresh) and now - each.at > self.rules.patience:
             done.add(each.id)
             self.counts["given_up"] += 1
-            self.tell(f"given up, after {(now - each.at) / 86_400:.0f} days: {fault}")
+            self._complaints.say(f"given up, after {(now - each.at) / 86_400:.0f} days: {fault}", now)
             return
         if isinstance(fault, Fresh):
             later[each.id] = (now + fault.wait, "")
@@ -316,8 +308,9 @@ class Monitor:
         refused = self.registrar.register([entries[index] for index in fresh])
         for index in refused:
             self.counts["refused"] += 1
-            self._refusals.append({"sender": "the table", "why": refused[index], "at": time.time()})
-            self.tell(f"{shown(entries[fresh[index]].path)} is not registered: {refused[index]}")
+            why = f"{shown(entries[fresh[index]].path)} is not registered: {refused[index]}"
+            self._complaints.refusals.append({"sender": "the table", "why": why, "at": time.time()})
+            self._complaints.say(why, time.time())
         self.counts["registered"] += len(fresh) - len(refused)
         self.counts["registered_before"] += len(there)
         ours = [entries[index] for n, index in enumerate(fresh) if n not in refused]
@@ -359,7 +352,7 @@ class Monitor:
                 for name, each in senders.items()
             },
             "last_files": list(self._last),
-            "refusals": list(self._refusals),
+            "refusals": list(self._complaints.refusals),
             "notes": list(self.registrar.notes),
             "faults": dict(self.faults),
         }

@@ -13,7 +13,6 @@ from skystow.model.records import Fingerprint, shown
 from skystow.ports import Stop, Tree
 from skystow.ports.monitor import Entry
 
-
 AGAIN = 1.0
 """Seconds, at least, until a file that changed while it was read is read again."""
 
