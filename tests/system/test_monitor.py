@@ -340,13 +340,28 @@ def test_a_path_longer_than_its_column_is_refused_and_the_rest_goes_on(bench: Be
     assert bench.rows() == [str(good)]
 
 
-def test_a_full_spool_refuses(bench: Bench) -> None:
-    with bench.monitor(most=5) as monitor:
+@pytest.mark.parametrize("bound", [{"most": 5}, {"most_bytes": 1_800}])
+def test_a_full_spool_is_a_fault_until_there_is_room(bench: Bench, bound: dict[str, int]) -> None:
+    paths = [bench.data / f"1/{n}.txt" for n in range(8)]
+    bench.write("1/another.txt")
+    with bench.monitor(**bound) as monitor:
         speaker = Publisher(bench.port)
-        for n in range(8):
-            speaker.register(bench.data / f"1/{n}.txt")
-        until(lambda: monitor.counts["malformed"] == 3)
-    assert "wait already" in bench.told[0]
+        for path in paths:
+            speaker.register(path, filler="x" * 5_000)
+        until(lambda: monitor.counts["received"] == 8)
+        until(lambda: monitor.counts["files"] + monitor.counts["no_room"] == 8)
+        until(lambda: "spool: full" in monitor.document()["faults"])
+        assert 0 < monitor.counts["no_room"] < 6
+        assert monitor.counts["malformed"] == 0
+        kept = paths[: monitor.counts["files"]]
+        for path in kept:
+            path.write_bytes(b"starlight")
+        bench.registered(len(kept))
+        until(lambda: not monitor.document()["faults"])
+        bench.write("1/7.txt")
+        speaker.register(paths[7])
+        bench.registered(len(kept) + 1)
+    assert sum("takes no more" in text for text in bench.told) >= 1
 
 
 def test_news_are_passed_on(bench: Bench) -> None:

@@ -23,6 +23,7 @@ from skystow.model.datagram import (
     lawful,
     parse,
     rooted,
+    spare,
 )
 from skystow.model.sequence import MOST, Sequence
 
@@ -280,3 +281,18 @@ def test_of_a_stream_out_of_order_just_what_is_missing_is_lost(order: list[int],
         numbers.hear(number, 1.0, 0)
     first, last = (came[0], max(came)) if came else (0, -1)
     assert numbers.lost == sum(1 for number in range(first, last + 1) if number in lost)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        datagram(),
+        datagram(payload=FILE | {"plot": 1, "path": "/data/\N{MUSHROOM}", "filler": "x" * 9_000}),
+        datagram(payload={"path": "/data/a", "timestamp": None}, id=None, script="s" * 99),
+        datagram("g3_file", {"path": "/data/1.g3", "archive_name": "timestreams"}, id="STREAMER:ufm"),
+        datagram("g3_file", {"path": "/data/1.g3", "archive_name": "a" * 40}),
+    ],
+)
+def test_what_is_kept_says_the_same_in_few_bytes(raw: bytes) -> None:
+    assert said(spare(said(raw))) == said(raw)
+    assert len(spare(said(raw))) < 500

@@ -134,6 +134,10 @@ class SqliteSpool:
             waiting, oldest, fileless = connection.execute(query).fetchone()
             return Census(waiting, oldest, fileless, [row[0] for row in why])
 
+    def volume(self) -> int:
+        with self._writing() as connection:
+            return int(connection.execute("SELECT coalesce(sum(length(raw)), 0) FROM waiting").fetchone()[0])
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()

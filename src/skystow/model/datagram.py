@@ -137,6 +137,23 @@ def meant(envelope: Envelope, body: Mapping[str, Any]) -> Said:
     raise Malformed("it has no type")
 
 
+def spare(said: Registration) -> bytes:
+    """A datagram that says the same, and nothing else: what comes may be 64 KB of what is nothing to us."""
+    payload = {
+        "path": said.path,
+        "archive_name": said.archive,
+        "timestamp": said.timestamp,
+        "action": said.action,
+        "action_ts": said.action_timestamp,
+        "format": said.format,
+        "plot": said.plot,
+        "pysmurf_version": said.pysmurf_version,
+    }
+    told = {name: value for name, value in payload.items() if value is not None}
+    body = {"type": "data_file", "id": said.pub_id, "script": said.script_id, "payload": told}
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
 # ── types ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -146,7 +163,7 @@ def _data_file(envelope: Envelope, payload: Mapping[str, Any]) -> Registration:
         raise Malformed("its plot is neither true nor false")
     return Registration(
         path=_path(payload),
-        archive=_text(payload, "archive_name") or SMURF,
+        archive=_word(payload, "archive_name") or SMURF,
         timestamp=_when(payload, envelope),
         action=_fitting(_text(payload, "action"), 32),
         action_timestamp=_action_time(payload.get("action_ts")),
@@ -159,7 +176,7 @@ def _data_file(envelope: Envelope, payload: Mapping[str, Any]) -> Registration:
 
 
 def _g3_file(envelope: Envelope, payload: Mapping[str, Any]) -> Registration:
-    archive = _text(payload, "archive_name") or _text(payload, "type") or "timestreams"
+    archive = _word(payload, "archive_name") or _word(payload, "type") or "timestreams"
     return Registration(
         path=_path(payload),
         archive=archive,

@@ -70,6 +70,10 @@ class Spool(Protocol):
         """Forget those that are done; look at the others again at a time, for a reason."""
 
     def census(self) -> Census: ...
+    def volume(self) -> int:
+        """Bytes of all that waits."""
+        ...
+
     def close(self) -> None: ...
 
 

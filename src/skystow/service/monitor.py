@@ -15,12 +15,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from skystow.errors import FileFault, OperatorFault, PlaceFault, Stopped
+from skystow.errors import FileFault, NoSpace, OperatorFault, PlaceFault, Stopped
 from skystow.model.datagram import (
+    Envelope,
     Ignored,
     Malformed,
     Reading,
@@ -30,6 +31,7 @@ from skystow.model.datagram import (
     opened,
     parse,
     rooted,
+    spare,
 )
 from skystow.model.records import shown
 from skystow.model.sequence import Sequence as Numbers
@@ -37,10 +39,12 @@ from skystow.ports import Stop
 from skystow.ports.monitor import Datagrams, Entry, Registrar, Spool, Spooled
 from skystow.service.complaints import Complaints
 from skystow.service.proving import Fresh, Root, prove
+from skystow.service.senders import MOST, Senders
 
-HELD = 500_000
-"""Datagrams that are held in memory while the spool is busy; more are dropped, and counted."""
+HELD, HELD_BYTES = 500_000, 256 * 2**20
+"""Datagrams, and bytes of them, that are held in memory while the spool is busy; more are dropped, and counted."""
 
+FULL = "spool: full"
 SORTED = 2_000
 BATCH, VOLUME = 500, 256 * 2**20
 """Files, and bytes read, that are registered with one commit."""
@@ -51,7 +55,6 @@ FIRST_REST, LONGEST_REST = 1.0, 30.0
 FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
 """Seconds until a file that is not there is looked for again."""
 
-SENDERS, SHOWN = 1_000, 50
 BEAT, GRACE = 1.0, 3.0
 """Seconds between two documents; for each thread to end."""
 
@@ -62,12 +65,13 @@ Show = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`roots` and their trees: files below them are registered, others refused. Seconds: after `patience` a file that
-    never was there is forgotten, and for `settle` nobody may have written. `most`: datagrams in the spool."""
+    never was there is forgotten, and for `settle` nobody may have written. `most`, `most_bytes`: of what is spooled."""
 
     roots: Mapping[PurePosixPath, Root]
     settle: float = SETTLE
     patience: float = 30 * 86_400.0
     most: int = 1_000_000
+    most_bytes: int = 2**30
 
 
 class Monitor:
@@ -88,11 +92,12 @@ class Monitor:
         self.counts: Counter[str] = Counter()
         self.faults: dict[str, str] = {}
         self._held: deque[tuple[float, str, bytes]] = deque()
-        self._numbers: dict[str, Numbers] = dict(spool.numbers())
+        self._senders = Senders(spool.numbers())
         self._unsaved: dict[str, Numbers] = {}
         self._complaints = Complaints(tell)
         self._last: deque[dict[str, Any]] = deque(maxlen=10)
-        self._waiting = spool.census().waiting
+        self._waiting, self._volume = spool.census().waiting, spool.volume()
+        self._taken = self._sorted = 0  # bytes, of the one thread and of the other
         self._lock = threading.Lock()
         self._in_hand = 0
 
@@ -125,10 +130,12 @@ class Monitor:
     def _receive(self, stop: Stop) -> None:
         while not stop.is_set():
             raws, now = self.datagrams.receive(LOOK, most=SORTED), time.time()
-            if room := max(0, HELD - len(self._held)):
-                self._held.extend((now, source, raw) for source, raw in raws[:room])
-            if lost := len(raws) - room if room < len(raws) else 0:
-                self.counts["dropped"] += lost
+            for source, raw in raws:
+                if len(self._held) < HELD and self._taken - self._sorted < HELD_BYTES:
+                    self._taken += len(raw)
+                    self._held.append((now, source, raw))
+                else:
+                    self.counts["dropped"] += 1
 
     def _sort(self, stop: Stop) -> None:
         """What was received is sorted to its end, also after `stop`."""
@@ -136,6 +143,7 @@ class Monitor:
             over = stop.is_set()
             self._in_hand = min(SORTED, len(self._held))
             batch = [self._held.popleft() for _ in range(self._in_hand)]
+            self._sorted += sum(len(raw) for _, _, raw in batch)
             if batch:
                 self._keep(*self._read(batch), stop)
             elif over:
@@ -145,18 +153,22 @@ class Monitor:
 
     def _read(self, batch: Sequence[tuple[float, str, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
         """What is to be kept, and who has counted further."""
-        keep, heard = list[tuple[float, bytes]](), dict[str, Numbers]()
+        keep, heard, volume = list[tuple[float, bytes]](), dict[str, Numbers](), 0
         for at, sender, raw in batch:  # until it has said its name, an address
             self.counts["received"] += 1
             try:
                 envelope, body = opened(raw)
                 sender = envelope.sender
-                heard[sender] = self._count(sender, envelope.number, envelope.time, at)
+                heard[sender] = self._count(envelope, at)
                 said = meant(envelope, body)
                 if isinstance(said, Registration):
                     rooted(said.path, tuple(self.rules.roots))
-                    self._room(len(keep))
-                    keep.append((at, raw))
+                    small = spare(said)
+                    if self._full(len(keep), volume + len(small)):
+                        self.counts["no_room"] += 1
+                        continue
+                    volume += len(small)
+                    keep.append((at, small))
                     self.counts["files"] += 1
                 elif isinstance(said, Ignored):
                     self.counts[f"ignored_{said.type}"] += 1
@@ -167,20 +179,20 @@ class Monitor:
                 self._refuse(sender, str(error), at)
         return keep, heard
 
-    def _room(self, more: int) -> None:
-        if self._waiting + more >= self.rules.most:
-            raise Malformed(f"{self.rules.most} datagrams wait already")
+    def _full(self, more: int, volume: int) -> bool:
+        """What comes then is lost, for good: that is a fault, until there is room again."""
+        full = self._waiting + more >= self.rules.most or self._volume + volume > self.rules.most_bytes
+        if full:
+            text = f"it holds {self._waiting} datagrams, and takes no more until some are registered"
+            self._fault(FULL, NoSpace(text, place="spool"))
+        return full
 
-    def _count(self, sender: str, number: int | None, then: float | None, at: float) -> Numbers:
-        numbers = self._numbers.pop(sender, None) or Numbers()
-        self._numbers[sender] = numbers  # who spoke last is last
-        if lost := numbers.hear(number, then, at):
+    def _count(self, said: Envelope, at: float) -> Numbers:
+        numbers, lost = self._senders.hear(said, at)
+        if lost:
             self.counts["lost"] += lost
-            self._complaints.once(
-                f"{sender}: gaps", f"{lost} datagrams of {sender} were lost before number {number}", at
-            )
-        if len(self._numbers) > SENDERS:
-            del self._numbers[next(iter(self._numbers))]
+            text = f"{lost} datagrams of {said.sender} were lost before number {said.number}"
+            self._complaints.once(f"{said.sender}: gaps", text, at)
         return numbers
 
     def _refuse(self, sender: str, why: str, at: float) -> None:
@@ -201,9 +213,10 @@ class Monitor:
                         if not keep:
                             raise
                         self.spool.add(keep, {})
-                        self._unsaved = {} if len(self._unsaved) > SENDERS else self._unsaved
+                        self._unsaved = {} if len(self._unsaved) > MOST else self._unsaved
                     with self._lock:
                         self._waiting += len(keep)
+                        self._volume += sum(len(raw) for _, raw in keep)
                     return
             except PlaceFault:
                 if not keep:
@@ -261,6 +274,9 @@ class Monitor:
             self.spool.settle(done, later)
             with self._lock:
                 self._waiting -= len(done)
+                self._volume -= sum(len(each.raw) for each in those if each.id in done)
+            if done and not self._full(0, 0):
+                self.faults.pop(FULL, None)
         return bool(done)
 
     def _prove(self, each: Spooled, stop: Stop) -> Entry:
@@ -341,16 +357,11 @@ class Monitor:
             census = self.spool.census()
             waiting = {"waiting": census.waiting, "oldest": census.oldest, "fileless": census.fileless}
             waiting["why"] = list(census.why)
-        senders = {name: replace(each, missing=set()) for name, each in list(self._numbers.items())[-SHOWN:]}
-        fields = ("received", "lost", "restarts", "repeated", "heard_at")
         return {
             "timestamp": time.time(),
             "counts": dict(sorted(self.counts.items())),
             "spool": waiting | {"held": len(self._held) + self._in_hand},
-            "senders": {
-                name: {"last": (each.expected or 0) - 1} | {field: getattr(each, field) for field in fields}
-                for name, each in senders.items()
-            },
+            "senders": self._senders.document(),
             "last_files": list(self._last),
             "refusals": list(self._complaints.refusals),
             "notes": list(self.registrar.notes),
