@@ -46,6 +46,8 @@ class Bench:
     buffer: int = BUFFER
     before: Callable[[], None] = lambda: None
     """Called when the port is open, and nobody listens yet."""
+    halted: bool = False
+    """It is to end as soon as it begins."""
 
     @property
     def data(self) -> Path:
@@ -80,6 +82,8 @@ class Bench:
                 tell=self.told.append,
             )
             thread = threading.Thread(target=made.run, args=(halt, lambda _: None))
+            if self.halted:
+                halt.set()
             thread.start()
             try:
                 yield made
@@ -341,7 +345,7 @@ def test_a_path_longer_than_its_column_is_refused_and_the_rest_goes_on(bench: Be
 
 
 @pytest.mark.parametrize("bound", [{"most": 5}, {"most_bytes": 1_800}])
-def test_a_full_spool_is_a_fault_until_there_is_room(bench: Bench, bound: dict[str, int]) -> None:
+def test_a_full_spool_is_a_fault_until_there_is_room(bench: Bench, bound: dict[str, Any]) -> None:
     paths = [bench.data / f"1/{n}.txt" for n in range(8)]
     bench.write("1/another.txt")
     with bench.monitor(**bound) as monitor:
@@ -498,3 +502,20 @@ def test_a_datagram_that_means_nothing_has_a_sender_and_leaves_no_gap(bench: Ben
     senders = [each["sender"] for each in found["refusals"]]
     assert senders == ["smurf-srv/crate1slot2/tune.py", "other/crate1slot2/tune.py", "127.0.0.1"]
     assert len(bench.told) == 3
+
+
+def test_what_the_kernel_holds_when_it_ends_is_spooled(bench: Bench) -> None:
+    paths = [bench.write(f"1/{n}.txt") for n in range(500)]
+    speaker = Publisher(bench.port)
+
+    def burst() -> None:
+        for path in paths:
+            speaker.register(path)
+
+    bench.before, bench.halted = burst, True
+    with bench.monitor() as monitor:
+        pass
+    counts = monitor.counts
+    assert counts["files"] > 0, "all that it held, which may be little"
+    with closing(SqliteSpool(str(bench.here / "spool"))) as spool:
+        assert spool.census().waiting == counts["files"]

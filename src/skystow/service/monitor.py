@@ -38,6 +38,7 @@ from skystow.model.sequence import Sequence as Numbers
 from skystow.ports import Stop
 from skystow.ports.monitor import Datagrams, Entry, Registrar, Spool, Spooled
 from skystow.service.complaints import Complaints
+from skystow.service.ended import Ended
 from skystow.service.proving import Fresh, Root, prove
 from skystow.service.senders import MOST, Senders
 
@@ -55,8 +56,8 @@ FIRST_REST, LONGEST_REST = 1.0, 30.0
 FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
 """Seconds until a file that is not there is looked for again."""
 
-BEAT, GRACE = 1.0, 3.0
-"""Seconds between two documents; for each thread to end."""
+BEAT, GRACE, LAST = 1.0, 3.0, 1.0
+"""Seconds between two documents; for each thread to end; for what the kernel holds then."""
 
 
 Show = Callable[[dict[str, Any]], None]
@@ -98,12 +99,13 @@ class Monitor:
         self._last: deque[dict[str, Any]] = deque(maxlen=10)
         self._waiting, self._volume = spool.census().waiting, spool.volume()
         self._taken = self._sorted = 0  # bytes, of the one thread and of the other
+        self._deaf = threading.Event()
         self._lock = threading.Lock()
         self._in_hand = 0
 
     def run(self, stop: Stop, show: Show, *, idle: Callable[[], bool] | None = None) -> None:
         """Until `stop`, or until `idle()` where nothing waits. `show` is given a document, once a second."""
-        ended, died = _Ended(stop), list[BaseException]()
+        ended, died = Ended(stop), list[BaseException]()
 
         def own(work: Callable[[Stop], None]) -> None:
             try:
@@ -128,19 +130,30 @@ class Monitor:
     # ── receive, sort ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _receive(self, stop: Stop) -> None:
-        while not stop.is_set():
-            raws, now = self.datagrams.receive(LOOK, most=SORTED), time.time()
-            for source, raw in raws:
-                if len(self._held) < HELD and self._taken - self._sorted < HELD_BYTES:
-                    self._taken += len(raw)
-                    self._held.append((now, source, raw))
-                else:
-                    self.counts["dropped"] += 1
+        """Also what the kernel holds when it is over: who sent that believes us to have it."""
+        try:
+            while not stop.is_set():
+                self._take(LOOK)
+            due = time.monotonic() + LAST
+            while self._take(0.0) and time.monotonic() < due:
+                pass
+        finally:
+            self._deaf.set()
+
+    def _take(self, seconds: float) -> bool:
+        raws, now = self.datagrams.receive(seconds, most=SORTED), time.time()
+        for source, raw in raws:
+            if len(self._held) < HELD and self._taken - self._sorted < HELD_BYTES:
+                self._taken += len(raw)
+                self._held.append((now, source, raw))
+            else:
+                self.counts["dropped"] += 1
+        return bool(raws)
 
     def _sort(self, stop: Stop) -> None:
-        """What was received is sorted to its end, also after `stop`."""
+        """What was received is sorted to its end, also after `stop`: nothing comes once nobody listens."""
         while True:
-            over = stop.is_set()
+            over = self._deaf.is_set()
             self._in_hand = min(SORTED, len(self._held))
             batch = [self._held.popleft() for _ in range(self._in_hand)]
             self._sorted += sum(len(raw) for _, _, raw in batch)
@@ -149,7 +162,7 @@ class Monitor:
             elif over:
                 return
             else:
-                stop.wait(GLANCE)
+                self._deaf.wait(GLANCE)
 
     def _read(self, batch: Sequence[tuple[float, str, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
         """What is to be kept, and who has counted further."""
@@ -372,19 +385,3 @@ class Monitor:
         self.datagrams.close()
         self.spool.close()
         self.registrar.close()
-
-
-class _Ended:
-    """A stop of our threads: theirs, or that of the world."""
-
-    def __init__(self, world: Stop) -> None:
-        self._world, self._own = world, threading.Event()
-
-    def set(self) -> None:
-        self._own.set()
-
-    def is_set(self) -> bool:
-        return self._own.is_set() or self._world.is_set()
-
-    def wait(self, timeout: float) -> bool:
-        return self.is_set() or self._world.wait(timeout) or self._own.is_set()
