@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -160,8 +161,10 @@ def test_what_is_not_ours_is_counted_and_told_once_a_minute(bench: Bench) -> Non
             speaker.register("/etc/passwd")
             speaker.register(f"{bench.data}/../secret")
             speaker.raw(b'{"type": "data_file", "payload"')
-        speaker.raw(b"x" * 65_000)
-        speaker.raw(b"[" * 60_000)
+        for count, large in ((61, b"x" * 65_000), (62, b"[" * 60_000)):  # a small buffer does not hold both
+            until(partial(_malformed, monitor, count - 1))
+            speaker.raw(large)
+            until(partial(_malformed, monitor, count))
         speaker.publish("data_file", {"path": None, "timestamp": "never"})
         speaker.register(bench.data / "1/link.txt")
         speaker.register(path)
@@ -170,6 +173,10 @@ def test_what_is_not_ours_is_counted_and_told_once_a_minute(bench: Bench) -> Non
         until(lambda: monitor.spool.census().fileless == 1)
     assert bench.rows() == [str(path)]
     assert len(bench.told) == 2, "one of the sender, one of nobody"
+
+
+def _malformed(monitor: Monitor, count: int) -> bool:
+    return monitor.counts["malformed"] == count
 
 
 def test_gaps_of_each_sender(bench: Bench) -> None:
