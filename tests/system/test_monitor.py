@@ -405,6 +405,28 @@ def test_a_port_that_is_taken_and_a_spool_that_is_none(bench: Bench) -> None:
         SqliteSpool(str(bench.here / "spool"), patience=0.1)
 
 
+def test_a_spool_that_is_held_is_waited_for_unless_we_are_to_end(bench: Bench) -> None:
+    path, halt, found = str(bench.here / "spool"), Halt(), list[str]()
+
+    def work() -> None:
+        try:
+            SqliteSpool(path, patience=3_600, stop=halt).close()
+        except OperatorFault as fault:
+            found.append(str(fault))
+
+    with closing(SqliteSpool(path)):
+        waiting = threading.Thread(target=work)
+        waiting.start()
+        halt.set()
+        waiting.join(60)
+        assert not waiting.is_alive()
+        assert "locked" in found[0]
+        later = threading.Thread(target=lambda: SqliteSpool(path, patience=3_600).close())
+        later.start()
+    later.join(60)
+    assert not later.is_alive()
+
+
 def test_invented_senders_do_not_fill_the_spool(bench: Bench) -> None:
     with closing(SqliteSpool(str(bench.here / "spool"))) as spool:
         for n in range(3):

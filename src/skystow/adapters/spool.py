@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from skystow.errors import ConfigError, NoSpace, OperatorFault, Unreachable
 from skystow.model.records import shown
 from skystow.model.sequence import Sequence as Numbers
+from skystow.ports import Stop
 from skystow.ports.monitor import Census, Spooled
 
 PLACE = "spool"
 SENDERS = 1_000
 """Senders that are remembered: anybody may invent some."""
+
+LOOK = 0.2
+"""Seconds between two looks whether it is free."""
 
 SHOWN = 5
 """Reasons in a census."""
@@ -33,8 +38,8 @@ CREATE TABLE senders (name TEXT PRIMARY KEY, expected INTEGER, time REAL NOT NUL
 class SqliteSpool:
     """Implements `skystow.ports.monitor.Spool`. Its directory is made; raises `OperatorFault` where it cannot be."""
 
-    def __init__(self, path: str, *, patience: float = 30.0) -> None:
-        """`patience`: seconds that one who holds it already is waited for."""
+    def __init__(self, path: str, *, patience: float = 30.0, stop: Stop | None = None) -> None:
+        """`patience`: seconds that one who holds it already is waited for; not once `stop` is set."""
         self.path = os.path.abspath(path)
         self._lock = threading.Lock()
         try:
@@ -44,14 +49,24 @@ class SqliteSpool:
                 f"no directory for the spool {shown(self.path)}: {error.strerror}", remedy="name another with --spool"
             ) from error
         try:
-            self._connection = sqlite3.connect(
-                self.path, timeout=patience, isolation_level=None, check_same_thread=False
-            )
-            self._prepare()
+            self._open(time.monotonic() + patience, stop)
         except sqlite3.Error as error:
             raise OperatorFault(
                 f"the spool {shown(self.path)} cannot be used: {error}", remedy="name another with --spool"
             ) from error
+
+    def _open(self, due: float, stop: Stop | None) -> None:
+        while True:
+            self._connection = sqlite3.connect(self.path, timeout=LOOK, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except (sqlite3.Error, OperatorFault) as error:
+                self._connection.close()
+                held = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+                if not held or time.monotonic() > due or (stop is not None and stop.is_set()):
+                    raise
+            else:
+                return
 
     def _prepare(self) -> None:
         run = self._connection.execute

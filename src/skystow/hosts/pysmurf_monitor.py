@@ -56,7 +56,9 @@ class PysmurfMonitor:
             session.degraded = bool(document["faults"])
 
         def work() -> None:
-            with build_monitor(self.options, os.environ, publish=self.feeds.publish, tell=self._log) as monitor:
+            with build_monitor(
+                self.options, os.environ, publish=self.feeds.publish, tell=self._log, stop=halt
+            ) as monitor:
                 idle = (lambda: monitor.counts["received"] > 0) if params["test_mode"] else None
                 monitor.run(halt, show, idle=idle)
 
