@@ -105,3 +105,13 @@ def test_the_scripts_say_what_they_take(name: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert f"deploy/{name}" in done.stderr
+
+
+def test_the_monitor_listens_on_loopback_unless_told_otherwise() -> None:
+    """Which the stack does: its publishers are on other hosts."""
+    from skystow.hosts.ocs_parsers import monitor_parser
+
+    assert monitor_parser().parse_args([]).udp_host == "127.0.0.1"
+    text = (ROOT / "deploy/ocs/config/default.yaml").read_text()
+    assert "['--udp-host', '0.0.0.0']" in text
+    assert "['--udp-host', '0.0.0.0']" in (ROOT / "docs/user-guide/pysmurf-monitor.md").read_text()

@@ -44,3 +44,11 @@ def test_whatever_ends_it_is_told_and_it_begins_again(tmp_path: Path) -> None:
         assert [copy.path.name for copy in house.ledger.glimpse(min(house.primary, key=str), last=1).newest] == [
             "a.txt"
         ]
+
+
+def test_an_outage_that_recurs_is_told_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    archiver = Attended(read(SITE, directory=str(tmp_path)), tell=told.append)
+    for reason in ("away", "away", "denied", "away", "", "", "away", ""):
+        archiver._tell_of({"dst": {"reason": reason}, "oods": {"reason": ""}})
+    assert [text.rpartition(" ")[2] for text in told] == ["away", "denied", "away"]

@@ -6,8 +6,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
 import pytest
@@ -97,20 +101,27 @@ def test_news_reach_feeds_and_feeds_are_bounded(here: Station, speaker: Publishe
     here.start(MONITOR)
     client = here.client(MONITOR)
     here.until(client, lambda session: bool(session["data"]))
+    speaker.id = "STREAMER:ufm-one"
+    for poison in ("\ud800", 2**63):
+        speaker.publish("metadata", {"path": "AMCc.x[1", "value": poison})
+        speaker.publish("session_data", {"stage": poison})
     listen = [ocs("ocs-client-cli"), "--site-file", str(here.home / "config/default.yaml"), "listen", "--json"]
     heard: list[Any] = []
     with subprocess.Popen(
         [*listen, f"observatory.{MONITOR}.feeds."], stdout=subprocess.PIPE, text=True
     ) as listener:  # fmt: skip
-        assert listener.stdout is not None
+        lines: Queue[str] = Queue()
+        threading.Thread(target=lambda: deque(map(lines.put, listener.stdout or ()), 0), daemon=True).start()
+
+        def both() -> bool:
+            _speak(speaker, client, here)
+            with suppress(Empty):
+                while True:
+                    heard.append(json.loads(lines.get(timeout=0.3)))
+            return {"ufm_one_meta", "pysmurf_session_data"} <= {each["topic"].rpartition(".")[2] for each in heard}
+
         try:
-            until(lambda: _speak(speaker, client, here))
-            for line in listener.stdout:
-                heard.append(json.loads(line))
-                topics = {each["topic"].rpartition(".")[2] for each in heard}
-                if {"ufm_one_meta", "pysmurf_session_data"} <= topics:
-                    break
-                _speak(speaker, client, here)
+            until(both)
         finally:
             listener.kill()
     reading = next(each["message"] for each in heard if each["topic"].endswith(".ufm_one_meta"))
@@ -119,7 +130,8 @@ def test_news_reach_feeds_and_feeds_are_bounded(here: Station, speaker: Publishe
     session = next(each["message"][0] for each in heard if each["topic"].endswith(".pysmurf_session_data"))
     assert (session["id"], session["payload"]) == ("STREAMER:ufm-one", {"stage": "tuned"})
     found = here.until(client, lambda session: session["data"]["feeds_refused"] > 0)
-    assert found["data"]["counts"].get("malformed", 0) == 0
+    assert found["data"]["counts"]["malformed"] == 4
+    assert found["data"]["feeds_failed"] == 0
 
 
 def _speak(speaker: Publisher, client: Any, here: Station) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skystow.model.datagram import (
+    BEYOND,
     Ignored,
     Malformed,
     Reading,
@@ -22,8 +23,9 @@ from skystow.model.datagram import (
     lawful,
     parse,
     rooted,
+    spare,
 )
-from skystow.model.sequence import Sequence
+from skystow.model.sequence import MOST, Sequence
 
 FILE: dict[str, Any] = {
     "path": "/data/smurf_data/1564799250/outputs/1564799250_b1.txt",
@@ -77,6 +79,7 @@ def test_news_and_what_is_nothing_to_us() -> None:
     assert isinstance(said(datagram("session_log", "a line")), Session)
     reading = said(datagram("metadata", {"path": "AMCc.x", "value": 1.5, "type": "float"}, id="STREAMER:ufm"))
     assert reading == Reading("ufm", "AMCc.x", 1.5, 1564799251.0)
+    assert said(datagram("session_data", {"a": "\N{MUSHROOM}"})).body["payload"] == {"a": "\N{MUSHROOM}"}
     for kind in ("start", "stop", "log", "general", "backend_error"):
         assert said(datagram(kind, {})) == Ignored(kind)
     assert said(datagram("sing", {})) == Ignored("unknown")
@@ -91,7 +94,13 @@ def test_news_and_what_is_nothing_to_us() -> None:
         (b"[" * 60_000, "nested too deeply"),
         (b"7", "no JSON object"),
         (b'{"type": "data_file", "time": NaN}', "holds NaN"),
-        (b'{"seq_no": ' + b"9" * 5_000 + b"}", "not JSON"),
+        (b'{"seq_no": ' + b"9" * 5_000 + b"}", "more than 64 bits"),
+        (datagram("metadata", {"path": "x", "value": 2**63}), "more than 64 bits"),
+        (datagram("metadata", {"path": "x", "value": -(2**63) - 1}), "more than 64 bits"),
+        (b'{"type": "session_data", "payload": [1e999]}', "too large"),
+        (datagram("metadata", {"path": "x", "value": "\ud800"}), "UTF-16"),
+        (datagram("session_data", {"v": ["\udfff"]}), "UTF-16"),
+        (datagram("session_data", {"\ud800": 1}), "UTF-16"),
         (datagram(type=None), "no type"),
         (datagram(type=7), "no type"),
         (datagram(payload=None), "no object"),
@@ -103,14 +112,16 @@ def test_news_and_what_is_nothing_to_us() -> None:
         (datagram(payload=FILE | {"timestamp": "now"}), "timestamp is no number"),
         (datagram(payload=FILE | {"timestamp": True}), "timestamp is no number"),
         (datagram(payload=FILE | {"timestamp": 1e300}), "between 1970 and 2038"),
-        (datagram(payload=FILE | {"timestamp": 10**400}), "is no time"),
+        (datagram(payload=FILE | {"timestamp": 10**400}), "more than 64 bits"),
         (datagram(payload=FILE | {"timestamp": None}, time=None), "timestamp is missing"),
         (datagram(payload=FILE | {"action_ts": "soon"}), "action_ts"),
         (datagram(payload=FILE | {"plot": "yes"}), "plot"),
         (datagram(payload=FILE | {"action": ["tune"]}), "action is no text"),
         (datagram(seq_no="7"), "seq_no"),
         (datagram(seq_no=-1), "seq_no"),
-        (datagram(seq_no=2**70), "seq_no"),
+        (datagram(seq_no=2**53), "seq_no"),
+        (datagram(seq_no=2**63 - 1), "seq_no"),
+        (datagram(seq_no=2**70), "more than 64 bits"),
         (datagram(host="h" * 300), "host has 300 characters"),
         (datagram("metadata", {"path": "x", "value": [1]}), "no value"),
         (datagram("metadata", {"value": 1}), "no path"),
@@ -244,6 +255,14 @@ def test_a_sender_that_begins_anew() -> None:
     assert numbers.hear(None, None, 0) == 0
 
 
+def test_gaps_that_somebody_invents_are_counted_up_to_an_end() -> None:
+    numbers = Sequence()
+    for n in range(1, 2_000):
+        numbers.hear(0, 2.0 * n, 0)
+        numbers.hear(BEYOND - 1, 2.0 * n + 1, 0)
+    assert numbers.lost == MOST
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 100)), max_size=60))
 def test_numbers_never_go_below_nothing(heard: list[tuple[int, float]]) -> None:
     numbers = Sequence()
@@ -262,3 +281,18 @@ def test_of_a_stream_out_of_order_just_what_is_missing_is_lost(order: list[int],
         numbers.hear(number, 1.0, 0)
     first, last = (came[0], max(came)) if came else (0, -1)
     assert numbers.lost == sum(1 for number in range(first, last + 1) if number in lost)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        datagram(),
+        datagram(payload=FILE | {"plot": 1, "path": "/data/\N{MUSHROOM}", "filler": "x" * 9_000}),
+        datagram(payload={"path": "/data/a", "timestamp": None}, id=None, script="s" * 99),
+        datagram("g3_file", {"path": "/data/1.g3", "archive_name": "timestreams"}, id="STREAMER:ufm"),
+        datagram("g3_file", {"path": "/data/1.g3", "archive_name": "a" * 40}),
+    ],
+)
+def test_what_is_kept_says_the_same_in_few_bytes(raw: bytes) -> None:
+    assert said(spare(said(raw))) == said(raw)
+    assert len(spare(said(raw))) < 500

@@ -50,14 +50,15 @@ class UdpDatagrams:
         """Bytes that the kernel holds for us."""
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
-    def receive(self, seconds: float, *, most: int) -> Sequence[bytes]:
+    def receive(self, seconds: float, *, most: int) -> Sequence[tuple[str, bytes]]:
         if not select.select([self._socket], [], [], seconds)[0]:
             return []
-        found: list[bytes] = []
-        take, recv = found.append, self._socket.recv
+        found: list[tuple[str, bytes]] = []
+        receive = self._socket.recvfrom
         try:
             while len(found) < most:
-                take(recv(LARGEST))
+                raw, address = receive(LARGEST)
+                found.append((address[0], raw))
         except BlockingIOError:
             pass
         return found

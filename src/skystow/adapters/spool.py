@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from skystow.errors import ConfigError, NoSpace, OperatorFault, Unreachable
 from skystow.model.records import shown
 from skystow.model.sequence import Sequence as Numbers
+from skystow.ports import Stop
 from skystow.ports.monitor import Census, Spooled
 
 PLACE = "spool"
 SENDERS = 1_000
 """Senders that are remembered: anybody may invent some."""
+
+LOOK = 0.2
+"""Seconds between two looks whether it is free."""
+
+SHOWN = 5
+"""Reasons in a census."""
 
 APPLICATION_ID, VERSION = 0x534B5950, 1  # "SKYP"
 _TABLES = """\
@@ -30,8 +38,8 @@ CREATE TABLE senders (name TEXT PRIMARY KEY, expected INTEGER, time REAL NOT NUL
 class SqliteSpool:
     """Implements `skystow.ports.monitor.Spool`. Its directory is made; raises `OperatorFault` where it cannot be."""
 
-    def __init__(self, path: str, *, patience: float = 30.0) -> None:
-        """`patience`: seconds that one who holds it already is waited for."""
+    def __init__(self, path: str, *, patience: float = 30.0, stop: Stop | None = None) -> None:
+        """`patience`: seconds that one who holds it already is waited for; not once `stop` is set."""
         self.path = os.path.abspath(path)
         self._lock = threading.Lock()
         try:
@@ -41,14 +49,24 @@ class SqliteSpool:
                 f"no directory for the spool {shown(self.path)}: {error.strerror}", remedy="name another with --spool"
             ) from error
         try:
-            self._connection = sqlite3.connect(
-                self.path, timeout=patience, isolation_level=None, check_same_thread=False
-            )
-            self._prepare()
+            self._open(time.monotonic() + patience, stop)
         except sqlite3.Error as error:
             raise OperatorFault(
                 f"the spool {shown(self.path)} cannot be used: {error}", remedy="name another with --spool"
             ) from error
+
+    def _open(self, due: float, stop: Stop | None) -> None:
+        while True:
+            self._connection = sqlite3.connect(self.path, timeout=LOOK, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except (sqlite3.Error, OperatorFault) as error:
+                self._connection.close()
+                held = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+                if not held or time.monotonic() > due or (stop is not None and stop.is_set()):
+                    raise
+            else:
+                return
 
     def _prepare(self) -> None:
         run = self._connection.execute
@@ -82,7 +100,7 @@ class SqliteSpool:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OverflowError) as error:
                 full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
                 kind = NoSpace if full else Unreachable
                 raise kind(f"{shown(self.path)}: {error}", place=PLACE, remedy="it is tried again") from error
@@ -127,7 +145,13 @@ class SqliteSpool:
     def census(self) -> Census:
         query = "SELECT count(*), min(at), coalesce(sum(why != ''), 0) FROM waiting"
         with self._writing() as connection:
-            return Census(*connection.execute(query).fetchone())
+            why = connection.execute("SELECT why FROM waiting WHERE why != '' ORDER BY id LIMIT ?", (SHOWN,))
+            waiting, oldest, fileless = connection.execute(query).fetchone()
+            return Census(waiting, oldest, fileless, [row[0] for row in why])
+
+    def volume(self) -> int:
+        with self._writing() as connection:
+            return int(connection.execute("SELECT coalesce(sum(length(raw)), 0) FROM waiting").fetchone()[0])
 
     def close(self) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ class Feeds:
 
     def __init__(self, agent: Any, most: int) -> None:
         self.agent, self.most = agent, most
-        self.refused = self.unheard = 0
+        self.refused = self.unheard = self.failed = 0
         self._fields: dict[str, set[str]] = {}
         agent.register_feed(SESSIONS, record=False)
 
@@ -30,9 +30,18 @@ class Feeds:
         if not self.agent.realm_joined:
             self.unheard += 1
         elif isinstance(news, Session):
-            self.agent.publish_to_feed(SESSIONS, dict(news.body))
+            self._give(SESSIONS, dict(news.body))
         else:
             self._record(news)
+
+    def _give(self, feed: str, message: dict[str, Any]) -> None:
+        """OCS keeps a reading that it could not send, and would choke on it at each of those that come after."""
+        try:
+            self.agent.publish_to_feed(feed, message)
+        except Exception:  # noqa: BLE001 - of whatever it dies, it is of one message
+            self.failed += 1
+            for block in self.agent.feeds[feed].blocks.values():
+                block.clear()
 
     def _record(self, reading: Reading) -> None:
         feed, field = f"{lawful(reading.stream)}_meta", lawful(reading.name)
@@ -45,4 +54,4 @@ class Feeds:
             return
         known.add(field)
         at = reading.time if reading.time is not None else time.time()
-        self.agent.publish_to_feed(feed, {"block_name": field, "timestamp": at, "data": {field: reading.value}})
+        self._give(feed, {"block_name": field, "timestamp": at, "data": {field: reading.value}})

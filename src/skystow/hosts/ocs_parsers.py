@@ -36,7 +36,11 @@ def monitor_parser(parser: Any = None) -> Any:
     parser = parser if parser is not None else Parser(prog="PysmurfMonitor")
     group = parser.add_argument_group("Agent options")
     group.add_argument("--udp-port", type=int, default=8200, help="port that pysmurf's publishers send to")
-    group.add_argument("--udp-host", default="0.0.0.0", help="address to listen at; all of them if not given")  # noqa: S104
+    group.add_argument(
+        "--udp-host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 is all of them, for SMuRF servers elsewhere",
+    )
     group.add_argument(
         *("--root", "--roots"),
         dest="roots",

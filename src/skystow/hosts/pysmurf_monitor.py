@@ -40,21 +40,25 @@ class PysmurfMonitor:
             >>> response.session['data']
             {'timestamp': 1620000000.0,
              'counts': {'files': 1000, 'lost': 3, 'malformed': 1, 'received': 1100, 'registered': 998},
-             'spool': {'waiting': 2, 'oldest': 1619999990.0, 'fileless': 2, 'held': 0},
+             'spool': {'waiting': 2, 'oldest': 1619999990.0, 'fileless': 2, 'held': 0,
+                       'why': ['1/a.dat: no such file']},
              'senders': {'smurf-srv/crate1slot2/script': {'last': 1102, 'received': 1100, 'lost': 3, 'restarts': 0,
                                                           'repeated': 0, 'heard_at': 1619999999.0}},
              'last_files': [{'file': '/data/smurf_data/…', 'size': 4096, 'at': 1619999999.5}],
              'refusals': [{'sender': '…', 'why': 'it is not JSON', 'at': 1619999000.0}],
-             'notes': [], 'faults': {}, 'feeds_refused': 0}
+             'notes': [], 'faults': {}, 'feeds_refused': 0, 'feeds_failed': 0, 'feeds_unheard': 0}
         """
         halt = self.halts.of(session)
 
         def show(document: dict[str, Any]) -> None:
-            session.data = document | {"feeds_refused": self.feeds.refused}
+            lost = {"refused": self.feeds.refused, "failed": self.feeds.failed, "unheard": self.feeds.unheard}
+            session.data = document | {f"feeds_{how}": count for how, count in lost.items()}
             session.degraded = bool(document["faults"])
 
         def work() -> None:
-            with build_monitor(self.options, os.environ, publish=self.feeds.publish, tell=self._log) as monitor:
+            with build_monitor(
+                self.options, os.environ, publish=self.feeds.publish, tell=self._log, stop=halt
+            ) as monitor:
                 idle = (lambda: monitor.counts["received"] > 0) if params["test_mode"] else None
                 monitor.run(halt, show, idle=idle)
 

@@ -29,6 +29,11 @@ PATH_MOST = 4096
 LATEST = 2**31 - 1
 """Unix seconds: the last that a TIMESTAMP or INT column takes."""
 
+BEYOND = 2**53
+"""Numbers of a publisher are below it: every reader of JSON has them exactly, every database takes them."""
+
+BEYOND_ALL, DIGITS = 2**63, 20
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _WHOLE = re.compile(r"\d{1,10}")
 
 
@@ -101,24 +106,52 @@ Said = Registration | Reading | Session | Ignored
 
 def parse(raw: bytes) -> tuple[Envelope, Said]:
     """Raises `Malformed`."""
+    envelope, body = opened(raw)
+    return envelope, meant(envelope, body)
+
+
+def opened(raw: bytes) -> tuple[Envelope, Mapping[str, Any]]:
+    """Who says it, and all of it, which may mean nothing. Raises `Malformed`."""
     body = _object(raw)
     envelope = Envelope(
         _word(body, "host"), _word(body, "id"), _word(body, "script"), _seconds(body, "time"), _number(body, "seq_no")
     )
+    return envelope, body
+
+
+def meant(envelope: Envelope, body: Mapping[str, Any]) -> Said:
+    """Raises `Malformed`."""
     kind = body.get("type")
     match kind:
         case "data_file" | "g3_file":
             payload = body.get("payload")
             if not isinstance(payload, dict):
                 raise Malformed(f"the payload of a {kind} is no object")
-            return envelope, (_data_file if kind == "data_file" else _g3_file)(envelope, payload)
+            return (_data_file if kind == "data_file" else _g3_file)(envelope, payload)
         case "metadata":
-            return envelope, _metadata(envelope, body.get("payload"))
+            return _metadata(envelope, body.get("payload"))
         case "session_data" | "session_log":
-            return envelope, Session(body)
+            return Session(body)
         case str():
-            return envelope, Ignored(kind if kind in IGNORED else "unknown")
+            return Ignored(kind if kind in IGNORED else "unknown")
     raise Malformed("it has no type")
+
+
+def spare(said: Registration) -> bytes:
+    """A datagram that says the same, and nothing else: what comes may be 64 KB of what is nothing to us."""
+    payload = {
+        "path": said.path,
+        "archive_name": said.archive,
+        "timestamp": said.timestamp,
+        "action": said.action,
+        "action_ts": said.action_timestamp,
+        "format": said.format,
+        "plot": said.plot,
+        "pysmurf_version": said.pysmurf_version,
+    }
+    told = {name: value for name, value in payload.items() if value is not None}
+    body = {"type": "data_file", "id": said.pub_id, "script": said.script_id, "payload": told}
+    return json.dumps(body, ensure_ascii=False).encode()
 
 
 # ── types ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,7 +163,7 @@ def _data_file(envelope: Envelope, payload: Mapping[str, Any]) -> Registration:
         raise Malformed("its plot is neither true nor false")
     return Registration(
         path=_path(payload),
-        archive=_text(payload, "archive_name") or SMURF,
+        archive=_word(payload, "archive_name") or SMURF,
         timestamp=_when(payload, envelope),
         action=_fitting(_text(payload, "action"), 32),
         action_timestamp=_action_time(payload.get("action_ts")),
@@ -143,7 +176,7 @@ def _data_file(envelope: Envelope, payload: Mapping[str, Any]) -> Registration:
 
 
 def _g3_file(envelope: Envelope, payload: Mapping[str, Any]) -> Registration:
-    archive = _text(payload, "archive_name") or _text(payload, "type") or "timestreams"
+    archive = _word(payload, "archive_name") or _word(payload, "type") or "timestreams"
     return Registration(
         path=_path(payload),
         archive=archive,
@@ -173,8 +206,21 @@ def _object(raw: bytes) -> dict[str, Any]:
     def refuse(word: str) -> NoReturn:
         raise Malformed(f"it holds {word}")
 
+    def whole(digits: str) -> int:
+        number = int(digits) if len(digits) <= DIGITS else BEYOND_ALL
+        return number if -BEYOND_ALL <= number < BEYOND_ALL else refuse("a number of more than 64 bits")
+
+    def real(digits: str) -> float:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse("a number that is too large")
+
     try:
-        body = json.loads(raw.decode("utf-8"), parse_constant=refuse)
+        text = raw.decode("utf-8")
+        body = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=real)
+        if _HALF.search(text):
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed("it holds half of a UTF-16 pair") from error
     except UnicodeDecodeError as error:
         raise Malformed("it is not UTF-8") from error
     except RecursionError as error:
@@ -194,10 +240,6 @@ def _text(where: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise Malformed(f"its {name} is no text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Malformed(f"its {name} holds half of a UTF-16 pair") from error
     return value
 
 
@@ -231,8 +273,8 @@ def _number(body: Mapping[str, Any], name: str) -> int | None:
     value = body.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise Malformed(f"its {name} is no whole number from 0")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < BEYOND:
+        raise Malformed(f"its {name} is no whole number from 0 to 2**53")
     return value
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 REMEMBERED = 10_000
 """Missing numbers that may still come."""
 
+MOST = 2**53
+"""At which the lost are counted no further: anybody can leave gaps as large as he likes."""
+
 
 @dataclass(slots=True)
 class Sequence:
@@ -51,7 +54,7 @@ class Sequence:
         return max(0, self.lost - before)
 
     def _lose(self, begin: int, end: int) -> None:
-        self.lost += end - begin
+        self.lost = min(MOST, self.lost + end - begin)
         if len(self.missing) > REMEMBERED:
             self.missing.clear()
         self.missing.update(range(max(begin, end - REMEMBERED), end))

@@ -24,11 +24,12 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What waits, since when (unix seconds), and how many of them for their files."""
+    """What waits, since when (unix seconds), how many of them for their files, and what keeps the oldest of those."""
 
     waiting: int
     oldest: float | None
     fileless: int
+    why: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Entry:
 
 
 class Datagrams(Protocol):
-    def receive(self, seconds: float, *, most: int) -> Sequence[bytes]:
-        """What has come, after `seconds` at most."""
+    def receive(self, seconds: float, *, most: int) -> Sequence[tuple[str, bytes]]:
+        """What has come, after `seconds` at most, each with the address that it came from."""
         ...
 
     def close(self) -> None: ...
@@ -69,6 +70,10 @@ class Spool(Protocol):
         """Forget those that are done; look at the others again at a time, for a reason."""
 
     def census(self) -> Census: ...
+    def volume(self) -> int:
+        """Bytes of all that waits."""
+        ...
+
     def close(self) -> None: ...
 
 

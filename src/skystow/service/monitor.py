@@ -15,45 +15,49 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from skystow.errors import FileFault, OperatorFault, PlaceFault, Stopped
+from skystow.errors import FileFault, NoSpace, OperatorFault, PlaceFault, Stopped
 from skystow.model.datagram import (
+    Envelope,
     Ignored,
     Malformed,
     Reading,
     Registration,
     Session,
-    candidates,
-    deletable,
+    meant,
+    opened,
     parse,
     rooted,
+    spare,
 )
 from skystow.model.records import shown
 from skystow.model.sequence import Sequence as Numbers
-from skystow.ports import Stop, Tree
+from skystow.ports import Stop
 from skystow.ports.monitor import Datagrams, Entry, Registrar, Spool, Spooled
+from skystow.service.complaints import Complaints
+from skystow.service.ended import Ended
+from skystow.service.proving import Fresh, Root, prove
+from skystow.service.senders import MOST, Senders
 
-HELD = 500_000
-"""Datagrams that are held in memory while the spool is busy; more are dropped, and counted."""
+HELD, HELD_BYTES = 500_000, 256 * 2**20
+"""Datagrams, and bytes of them, that are held in memory while the spool is busy; more are dropped, and counted."""
 
+FULL = "spool: full"
 SORTED = 2_000
 BATCH, VOLUME = 500, 256 * 2**20
 """Files, and bytes read, that are registered with one commit."""
 
 LOOK, GLANCE = 0.2, 0.05
+SETTLE = 1.5
 FIRST_REST, LONGEST_REST = 1.0, 30.0
 FIRST_LOOK, LONGEST_LOOK = 1.0, 600.0
 """Seconds until a file that is not there is looked for again."""
 
-SENDERS, SHOWN = 1_000, 50
-BEAT, GRACE = 1.0, 3.0
-"""Seconds between two documents; for each thread to end."""
-
-QUIET = 60.0
-"""Seconds in which a sender is complained of once."""
+BEAT, GRACE, LAST = 1.0, 3.0, 1.0
+"""Seconds between two documents; for each thread to end; for what the kernel holds then."""
 
 
 Show = Callable[[dict[str, Any]], None]
@@ -62,11 +66,13 @@ Show = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`roots` and their trees: files below them are registered, others refused. Seconds: after `patience` a file that
-    never was there is forgotten. `most`: datagrams in the spool."""
+    never was there is forgotten, and for `settle` nobody may have written. `most`, `most_bytes`: of what is spooled."""
 
-    roots: Mapping[PurePosixPath, Tree]
+    roots: Mapping[PurePosixPath, Root]
+    settle: float = SETTLE
     patience: float = 30 * 86_400.0
     most: int = 1_000_000
+    most_bytes: int = 2**30
 
 
 class Monitor:
@@ -86,18 +92,20 @@ class Monitor:
         self.publish, self.tell = publish, tell
         self.counts: Counter[str] = Counter()
         self.faults: dict[str, str] = {}
-        self._held: deque[tuple[float, bytes]] = deque()
-        self._numbers: dict[str, Numbers] = dict(spool.numbers())
-        self._complained: dict[str, float] = {}
-        self._refusals: deque[dict[str, Any]] = deque(maxlen=20)
+        self._held: deque[tuple[float, str, bytes]] = deque()
+        self._senders = Senders(spool.numbers())
+        self._unsaved: dict[str, Numbers] = {}
+        self._complaints = Complaints(tell)
         self._last: deque[dict[str, Any]] = deque(maxlen=10)
-        self._waiting = spool.census().waiting
+        self._waiting, self._volume = spool.census().waiting, spool.volume()
+        self._taken = self._sorted = 0  # bytes, of the one thread and of the other
+        self._deaf = threading.Event()
         self._lock = threading.Lock()
         self._in_hand = 0
 
     def run(self, stop: Stop, show: Show, *, idle: Callable[[], bool] | None = None) -> None:
         """Until `stop`, or until `idle()` where nothing waits. `show` is given a document, once a second."""
-        ended, died = _Ended(stop), list[BaseException]()
+        ended, died = Ended(stop), list[BaseException]()
 
         def own(work: Callable[[Stop], None]) -> None:
             try:
@@ -122,40 +130,58 @@ class Monitor:
     # ── receive, sort ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _receive(self, stop: Stop) -> None:
-        while not stop.is_set():
-            raws, now = self.datagrams.receive(LOOK, most=SORTED), time.time()
-            if room := max(0, HELD - len(self._held)):
-                self._held.extend((now, raw) for raw in raws[:room])
-            if lost := len(raws) - room if room < len(raws) else 0:
-                self.counts["dropped"] += lost
+        """Also what the kernel holds when it is over: who sent that believes us to have it."""
+        try:
+            while not stop.is_set():
+                self._take(LOOK)
+            due = time.monotonic() + LAST
+            while self._take(0.0) and time.monotonic() < due:
+                pass
+        finally:
+            self._deaf.set()
+
+    def _take(self, seconds: float) -> bool:
+        raws, now = self.datagrams.receive(seconds, most=SORTED), time.time()
+        for source, raw in raws:
+            if len(self._held) < HELD and self._taken - self._sorted < HELD_BYTES:
+                self._taken += len(raw)
+                self._held.append((now, source, raw))
+            else:
+                self.counts["dropped"] += 1
+        return bool(raws)
 
     def _sort(self, stop: Stop) -> None:
-        """What was received is sorted to its end, also after `stop`."""
+        """What was received is sorted to its end, also after `stop`: nothing comes once nobody listens."""
         while True:
-            over = stop.is_set()
+            over = self._deaf.is_set()
             self._in_hand = min(SORTED, len(self._held))
             batch = [self._held.popleft() for _ in range(self._in_hand)]
+            self._sorted += sum(len(raw) for _, _, raw in batch)
             if batch:
                 self._keep(*self._read(batch), stop)
             elif over:
                 return
             else:
-                stop.wait(GLANCE)
+                self._deaf.wait(GLANCE)
 
-    def _read(self, batch: Sequence[tuple[float, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
+    def _read(self, batch: Sequence[tuple[float, str, bytes]]) -> tuple[list[tuple[float, bytes]], dict[str, Numbers]]:
         """What is to be kept, and who has counted further."""
-        keep, heard = list[tuple[float, bytes]](), dict[str, Numbers]()
-        for at, raw in batch:
+        keep, heard, volume = list[tuple[float, bytes]](), dict[str, Numbers](), 0
+        for at, sender, raw in batch:  # until it has said its name, an address
             self.counts["received"] += 1
-            sender = "?"
             try:
-                envelope, said = parse(raw)
+                envelope, body = opened(raw)
                 sender = envelope.sender
-                heard[sender] = self._count(sender, envelope.number, envelope.time, at)
+                heard[sender] = self._count(envelope, at)
+                said = meant(envelope, body)
                 if isinstance(said, Registration):
                     rooted(said.path, tuple(self.rules.roots))
-                    self._room(len(keep))
-                    keep.append((at, raw))
+                    small = spare(said)
+                    if self._full(len(keep), volume + len(small)):
+                        self.counts["no_room"] += 1
+                        continue
+                    volume += len(small)
+                    keep.append((at, small))
                     self.counts["files"] += 1
                 elif isinstance(said, Ignored):
                     self.counts[f"ignored_{said.type}"] += 1
@@ -166,43 +192,48 @@ class Monitor:
                 self._refuse(sender, str(error), at)
         return keep, heard
 
-    def _room(self, more: int) -> None:
-        if self._waiting + more >= self.rules.most:
-            raise Malformed(f"{self.rules.most} datagrams wait already")
+    def _full(self, more: int, volume: int) -> bool:
+        """What comes then is lost, for good: that is a fault, until there is room again."""
+        full = self._waiting + more >= self.rules.most or self._volume + volume > self.rules.most_bytes
+        if full:
+            text = f"it holds {self._waiting} datagrams, and takes no more until some are registered"
+            self._fault(FULL, NoSpace(text, place="spool"))
+        return full
 
-    def _count(self, sender: str, number: int | None, then: float | None, at: float) -> Numbers:
-        numbers = self._numbers.pop(sender, None) or Numbers()
-        self._numbers[sender] = numbers  # who spoke last is last
-        if lost := numbers.hear(number, then, at):
+    def _count(self, said: Envelope, at: float) -> Numbers:
+        numbers, lost = self._senders.hear(said, at)
+        if lost:
             self.counts["lost"] += lost
-            self._complain(sender, f"{lost} datagrams of {sender} were lost before number {number}", at)
-        if len(self._numbers) > SENDERS:
-            del self._numbers[next(iter(self._numbers))]
+            text = f"{lost} datagrams of {said.sender} were lost before number {said.number}"
+            self._complaints.once(f"{said.sender}: gaps", text, at)
         return numbers
 
     def _refuse(self, sender: str, why: str, at: float) -> None:
         self.counts["malformed"] += 1
-        self._refusals.append({"sender": sender, "why": why, "at": at})
-        self._complain(sender, f"a datagram of {sender} is refused: {why}", at)
-
-    def _complain(self, sender: str, text: str, at: float) -> None:
-        """Once per sender and minute; all are counted."""
-        if at - self._complained.get(sender, 0.0) >= QUIET:
-            if len(self._complained) > SENDERS:
-                self._complained.clear()
-            self._complained[sender] = at
-            self.tell(text)
+        self._complaints.refuse(sender, why, at)
 
     def _keep(self, keep: Sequence[tuple[float, bytes]], heard: Mapping[str, Numbers], stop: Stop) -> None:
+        """Files before all: what the spool does not take of senders is given to it again with the next batch."""
         rest = FIRST_REST
-        while keep or heard:
+        self._unsaved |= heard
+        while keep or self._unsaved:
             try:
                 with self._at("spool"):
-                    self.spool.add(keep, heard)
+                    try:
+                        self.spool.add(keep, self._unsaved)
+                        self._unsaved = {}
+                    except PlaceFault:
+                        if not keep:
+                            raise
+                        self.spool.add(keep, {})
+                        self._unsaved = {} if len(self._unsaved) > MOST else self._unsaved
                     with self._lock:
                         self._waiting += len(keep)
+                        self._volume += sum(len(raw) for _, raw in keep)
                     return
             except PlaceFault:
+                if not keep:
+                    return
                 if stop.wait(rest):
                     self.counts["dropped"] += len(keep)
                     return
@@ -233,6 +264,8 @@ class Monitor:
             those = self.spool.due(time.time(), limit=BATCH)
         later, done, entries, owners = dict[int, tuple[float, str]](), set[int](), list[Entry](), list[Spooled]()
         volume = 0
+        for tree in self.rules.roots.values():
+            tree.forget()
         for each in those:
             if stop.is_set() or volume > VOLUME:
                 break
@@ -254,6 +287,9 @@ class Monitor:
             self.spool.settle(done, later)
             with self._lock:
                 self._waiting -= len(done)
+                self._volume -= sum(len(each.raw) for each in those if each.id in done)
+            if done and not self._full(0, 0):
+                self.faults.pop(FULL, None)
         return bool(done)
 
     def _prove(self, each: Spooled, stop: Stop) -> Entry:
@@ -261,30 +297,32 @@ class Monitor:
         _, said = parse(each.raw)
         if not isinstance(said, Registration):
             raise Malformed("it registers nothing")
-        first: FileFault | None = None
-        for path in candidates(said):
-            root, relative = rooted(path, tuple(self.rules.roots))
-            tree = self.rules.roots[root]
-            try:
-                digest = tree.digest(relative, "md5", stop=stop)
-                found = tree.stat(relative)
-            except FileFault as fault:
-                first = first or fault
-                continue
-            size = found.size if found is not None and found.size is not None else 0
-            return Entry(said, path, bytes.fromhex(digest.hex), size, deletable(said.archive, relative))
-        assert first is not None  # noqa: S101 - there is always a candidate
-        raise first
+        tree = self.rules.roots[rooted(said.path, tuple(self.rules.roots))[0]]
+        try:
+            entry = prove(said, self.rules.roots, settle=self.rules.settle, stop=stop)
+        except FileFault:  # the root was proven
+            tree.forget()
+            self.faults.pop(tree.place, None)
+            raise
+        except PlaceFault as fault:
+            tree.forget()
+            self._fault(tree.place, fault)
+            raise
+        self.faults.pop(tree.place, None)
+        return entry
 
     def _put_off(self, each: Spooled, fault: FileFault | PlaceFault, later: dict[int, Any], done: set[int]) -> None:
         now = time.time()
-        if isinstance(fault, FileFault) and now - each.at > self.rules.patience:
+        if isinstance(fault, FileFault) and not isinstance(fault, Fresh) and now - each.at > self.rules.patience:
             done.add(each.id)
             self.counts["given_up"] += 1
-            self.tell(f"given up, after {(now - each.at) / 86_400:.0f} days: {fault}")
+            self._complaints.say(f"given up, after {(now - each.at) / 86_400:.0f} days: {fault}", now)
             return
-        wait: float = min(LONGEST_LOOK, FIRST_LOOK * 2 ** min(each.tries, 20))
-        later[each.id] = (now + wait, shown(str(fault)))
+        if isinstance(fault, Fresh):
+            later[each.id] = (now + fault.wait, "")
+            return
+        longest = LONGEST_REST if isinstance(fault, PlaceFault) else LONGEST_LOOK
+        later[each.id] = (now + min(longest, FIRST_LOOK * 2 ** min(each.tries, 20)), shown(str(fault)))
 
     def _write(self, entries: list[Entry], owners: list[Spooled]) -> set[int]:
         doubtful = [index for index, each in enumerate(owners) if each.after is not None]
@@ -299,8 +337,9 @@ class Monitor:
         refused = self.registrar.register([entries[index] for index in fresh])
         for index in refused:
             self.counts["refused"] += 1
-            self._refusals.append({"sender": "the table", "why": refused[index], "at": time.time()})
-            self.tell(f"{shown(entries[fresh[index]].path)} is not registered: {refused[index]}")
+            why = f"{shown(entries[fresh[index]].path)} is not registered: {refused[index]}"
+            self._complaints.refusals.append({"sender": "the table", "why": why, "at": time.time()})
+            self._complaints.say(why, time.time())
         self.counts["registered"] += len(fresh) - len(refused)
         self.counts["registered_before"] += len(there)
         ours = [entries[index] for n, index in enumerate(fresh) if n not in refused]
@@ -314,31 +353,30 @@ class Monitor:
         try:
             yield
         except (PlaceFault, OperatorFault) as fault:
-            text = shown(str(fault))
-            if self.faults.get(place) != text:
-                self.tell(f"{place}: {text}")
-            self.faults[place] = text
+            self._fault(place, fault)
             raise
         self.faults.pop(place, None)
 
+    def _fault(self, place: str, fault: PlaceFault | OperatorFault) -> None:
+        text = shown(str(fault))
+        if self.faults.get(place) != text:
+            self.tell(f"{place}: {text}")
+        self.faults[place] = text
+
     def document(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        waiting: dict[str, Any] = {"waiting": self._waiting, "oldest": None, "fileless": 0}
+        waiting: dict[str, Any] = {"waiting": self._waiting, "oldest": None, "fileless": 0, "why": []}
         with suppress(PlaceFault), self._at("spool"):
             census = self.spool.census()
             waiting = {"waiting": census.waiting, "oldest": census.oldest, "fileless": census.fileless}
-        senders = {name: replace(each, missing=set()) for name, each in list(self._numbers.items())[-SHOWN:]}
-        fields = ("received", "lost", "restarts", "repeated", "heard_at")
+            waiting["why"] = list(census.why)
         return {
             "timestamp": time.time(),
             "counts": dict(sorted(self.counts.items())),
             "spool": waiting | {"held": len(self._held) + self._in_hand},
-            "senders": {
-                name: {"last": (each.expected or 0) - 1} | {field: getattr(each, field) for field in fields}
-                for name, each in senders.items()
-            },
+            "senders": self._senders.document(),
             "last_files": list(self._last),
-            "refusals": list(self._refusals),
+            "refusals": list(self._complaints.refusals),
             "notes": list(self.registrar.notes),
             "faults": dict(self.faults),
         }
@@ -347,19 +385,3 @@ class Monitor:
         self.datagrams.close()
         self.spool.close()
         self.registrar.close()
-
-
-class _Ended:
-    """A stop of our threads: theirs, or that of the world."""
-
-    def __init__(self, world: Stop) -> None:
-        self._world, self._own = world, threading.Event()
-
-    def set(self) -> None:
-        self._own.set()
-
-    def is_set(self) -> bool:
-        return self._own.is_set() or self._world.is_set()
-
-    def wait(self, timeout: float) -> bool:
-        return self.is_set() or self._world.wait(timeout) or self._own.is_set()

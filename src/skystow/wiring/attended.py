@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -63,6 +63,7 @@ class Attended:
         self._house: House | None = None
         self._last: dict[str, Any] = NOTHING
         self._said: set[str] = set()
+        self._ill: set[str] = set()
 
     def run(self, halt: Halt, show: Show) -> None:
         """Until `halt`, whatever happens."""
@@ -110,15 +111,24 @@ class Attended:
         while not over:
             over = await work.sleep(BEAT)
             self._last = document = await asyncio.to_thread(account.document)
-            for name, place in document["places"].items():
-                if place["reason"]:
-                    self._tell_once(f"{name} is not well: {place['reason']}")
+            self._tell_of(document["places"])
             for note in document["notes"]:
                 self._tell_once(note)
             show(document)
 
+    def _tell_of(self, places: Mapping[str, Mapping[str, Any]]) -> None:
+        """What is not well; if it was well in between, that is news again."""
+        for name, place in places.items():
+            begin = f"{name} is not well: "
+            if place["reason"]:
+                self._ill.add(name)
+                self._tell_once(begin + place["reason"])
+            elif name in self._ill:
+                self._ill.remove(name)
+                self._said = {text for text in self._said if not text.startswith(begin)}
+
     def _tell_once(self, text: str) -> None:
-        """The same again only after a thousand others."""
+        """The same again only after a thousand others, or when its place was well in between."""
         if text not in self._said:
             self._said = self._said | {text} if len(self._said) < 1_000 else {text}
             self.tell(text)

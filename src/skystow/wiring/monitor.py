@@ -13,6 +13,7 @@ from skystow.config.pysmurf_agent import table_url
 from skystow.errors import ConfigError
 from skystow.model.datagram import Reading, Session
 from skystow.model.records import shown
+from skystow.ports import Stop
 from skystow.service.monitor import Monitor, Rules
 
 
@@ -36,8 +37,9 @@ def build_monitor(
     *,
     publish: Callable[[Reading | Session], None],
     tell: Callable[[str], None],
+    stop: Stop | None = None,
 ) -> Iterator[Monitor]:
-    """Raises `ConfigError` and other `OperatorFault`s. The table may be away."""
+    """Raises `ConfigError` and other `OperatorFault`s. The table may be away. With `stop`, nobody is waited for."""
     from skystow.adapters.datagrams import UdpDatagrams
     from skystow.adapters.pysmurf_files import FilesTable
     from skystow.adapters.pysmurf_files.registrar import PysmurfFilesRegistrar
@@ -53,7 +55,7 @@ def build_monitor(
     )
     with ExitStack() as stack:
         stack.enter_context(closing(registrar))
-        spool = stack.enter_context(closing(SqliteSpool(options.spool)))
+        spool = stack.enter_context(closing(SqliteSpool(options.spool, stop=stop)))
         datagrams = stack.enter_context(closing(UdpDatagrams(options.udp_host, options.udp_port)))
         yield Monitor(datagrams, spool, registrar, rules, publish=publish, tell=tell)
 

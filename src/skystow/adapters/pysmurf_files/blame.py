@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
 from skystow.adapters.rows import sqlite
 from skystow.errors import OperatorFault, ReadOnly, SkystowError, Unreachable
@@ -17,6 +17,9 @@ MAY_NOT = {1142, 1143, 1227, 1290, 1370, 1792, 1836, 3554}
 
 GONE = {1054, 1146}
 """No such column; no such table."""
+
+UNFIT = {1264, 1292, 1366, 1406}
+"""A value that its column does not take; the driver calls some of them an error of operation."""
 
 
 def blame(error: DBAPIError, table: str, place: str) -> SkystowError | None:
@@ -38,3 +41,10 @@ def blame(error: DBAPIError, table: str, place: str) -> SkystowError | None:
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         return Unreachable(f"{table}: {said}", place=place, remedy="skystow tries again by itself")
     return None
+
+
+def unfit(error: DBAPIError) -> bool:
+    """Whether it is a value's fault, and no place's."""
+    return isinstance(error, DataError | IntegrityError) or bool(
+        error.orig is not None and error.orig.args and error.orig.args[0] in UNFIT
+    )
