@@ -22,8 +22,8 @@ HEALTH = "commit places"
 """How a place is: written when it is first seen to be well, by whichever thread sees it first, or not at all."""
 
 QUICK = {"commit transfers": 1, "commit notices": 2, f"commit {TABLE}": 1}
-"""So many of these there are in any run. A slow one has more: leases that are renewed, and verdicts that are settled, and
-told, one after the other instead of together."""
+"""So many of these there are in any run. A slow one has more: leases that are renewed, and verdicts that are settled,
+and told, one after the other instead of together."""
 
 TELLING = {"ask", "spawn", "commit", "fsync"}
 """Acts whose second word says which sort of them it is, and not only which file."""
