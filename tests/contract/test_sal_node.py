@@ -221,11 +221,28 @@ def test_what_is_heard_while_the_bus_is_away_is_kept_in_its_order(world: World, 
 
 
 def test_when_it_ends_what_has_come_is_written_down(sky: Sky) -> None:
+    """Though our thread was busy when it came."""
+    busy, free = threading.Event(), threading.Event()
+
+    def dawdle(_: object) -> None:
+        busy.set()
+        assert free.wait(LIMIT)
+
+    heartbeat = load(NAME, None).topic("logevent_heartbeat")
+    sky.node.reader(heartbeat, dawdle)
+    writer = sky.node.writer(heartbeat)
+    until(writer.matched)
+    writer.write({"heartbeat": True})
+    assert busy.wait(LIMIT)
     said = sky.say(*(f"CC_O_20210304_{number:06d}" for number in range(1, 400)))
-    assert sky.instrument.flush(LIMIT)  # with whoever reads it, though he may not have looked yet
-    sky.node.close()
+    until(lambda: sum(len(each.entity.read(N=1000)) for each in sky.node._readers) == len(said))
+    with ThreadPoolExecutor(1) as thread:
+        closing = thread.submit(sky.node.close)
+        until(sky.node._ended.is_set)
+        free.set()
+        closing.result(LIMIT)
     sky.ears.close()
-    assert sorted(kinds(sky.bus.took)) == sorted(kinds(said))
+    assert kinds(sky.bus.took) == kinds(said)
 
 
 def test_when_it_ends_while_the_bus_is_away_for_a_moment_it_waits(sky: Sky) -> None:

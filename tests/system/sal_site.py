@@ -40,7 +40,8 @@ class SalSite(Wired):
     announced: list[str] = field(default_factory=list)
 
     def write(self, forwarders: Sequence[dict[str, Any]] = ()) -> None:
-        archiver = {"initial_state": "standby"} | dict(self.archiver)
+        # A busy machine may answer late, which is no reason to refuse `start`.
+        archiver = {"initial_state": "standby", "ack_timeout": 20} | dict(self.archiver)
         self.more = {"sal": {"kind": "dds"} | dict(self.sal), "archiver": archiver} | dict(self.more)
         super().write(forwarders)
 

@@ -55,8 +55,7 @@ class MemoryLedger(ImageDoor):
 
     def beside(self, worker: Worker, clock: Clock | None = None) -> MemoryLedger:
         """The same ledger, opened by another worker."""
-        other = MemoryLedger(worker, clock or self._clock, self._policy, self._audiences)
-        other.share(self)
+        (other := MemoryLedger(worker, clock or self._clock, self._policy, self._audiences)).share(self)
         return other
 
     # ── intake ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -61,10 +61,6 @@ class Instrument:
         self._found = min(self._found, time.monotonic())
         return time.monotonic() - self._found >= BOTH_WAYS
 
-    def flush(self, seconds: float) -> bool:
-        """Whether all that was said is with whoever hears it."""
-        return all(writer.flush(seconds) for writer in self._voices.values())
-
     def publish(self, says: Sequence[Say]) -> None:
         """Events; anything else is nobody's to say. Raises `Unreachable` where a reader takes nothing."""
         for say in says:

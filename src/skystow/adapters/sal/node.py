@@ -63,6 +63,9 @@ THREADS = 2
 LOOK = 0.5
 """Seconds between two looks at who else is there, where nothing comes."""
 
+LAST_LOOKS = 20
+"""Looks at what has come already, when we end: whoever goes on to speak then is not heard."""
+
 LEAVE = 5.0
 """Seconds for our thread to end."""
 
@@ -239,13 +242,16 @@ class Node:
             if time.monotonic() - looked >= LOOK:
                 looked = time.monotonic()
                 self.peers.look()
+        self._give_out()  # what has come already is heard
 
     def _give_out(self) -> None:
         """In the order in which it was said, whatever topic it came by: one that was said before another is here when
         that one is, but our look at its topic may have come before it. So we look twice, and what is newer than all of
         the first look waits for the next."""
         held, until = self._look()
-        while held and not self._ended.is_set():
+        looks = LAST_LOOKS
+        while held and looks:
+            looks -= self._ended.is_set()
             newest = min(until, max(sample.said for sample, _ in held))
             more, until = self._look()
             held = sorted([*held, *more], key=lambda pair: pair[0].said)
@@ -253,7 +259,7 @@ class Node:
             held = held[len(due) :]
             for sample, hear in due:
                 hear(sample)
-        for sample, hear in held:  # we end: there is no next look
+        for sample, hear in held:
             hear(sample)
 
     def _look(self) -> tuple[list[tuple[Sample, Hear]], float]:
