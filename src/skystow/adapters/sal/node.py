@@ -165,7 +165,8 @@ class Node:
             raise ConfigError(f"DDS does not start: {error.msg or error}", remedy=remedy) from error
         self.peers = Peers(self._participant, log)
         self._topics: dict[tuple[str, bool], DdsTopic[Any]] = {}
-        self._ends: dict[tuple[str, bool], Publisher | Subscriber] = {}
+        self._publishers: dict[str, Publisher] = {}
+        self._subscribers: dict[str, Subscriber] = {}
         self._readers: list[_Reader] = []
         self._noted: dict[str, float] = {}
         self._guard, self._waitset = GuardCondition(self._participant), WaitSet(self._participant)
@@ -321,15 +322,15 @@ class Node:
     def _publisher(self, partition: str) -> Publisher:
         """Partitions are a publisher's, from its first moment."""
         with self._lock:
-            end = self._ends.setdefault((partition, True), Publisher(self._participant, qos=_in(partition)))
-        assert isinstance(end, Publisher)  # noqa: S101 - by its key
-        return end
+            if partition not in self._publishers:
+                self._publishers[partition] = Publisher(self._participant, qos=_in(partition))
+            return self._publishers[partition]
 
     def _subscriber(self, partition: str) -> Subscriber:
         with self._lock:
-            end = self._ends.setdefault((partition, False), Subscriber(self._participant, qos=_in(partition)))
-        assert isinstance(end, Subscriber)  # noqa: S101 - by its key
-        return end
+            if partition not in self._subscribers:
+                self._subscribers[partition] = Subscriber(self._participant, qos=_in(partition))
+            return self._subscribers[partition]
 
 
 @cache
