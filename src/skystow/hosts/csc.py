@@ -1,9 +1,9 @@
 """The Archiver as a component that SAL commands: verbs in, states and outcomes out.
 
-    command_*         → `Talk.command`, acknowledged at once, then as long as it takes, then finally
-    Become            → errorCode (a fault's first), summaryState; before the final acknowledgement
-    outcomes          → imageRetrievalForArchiving, imageInOODS, taken from the ledger when they are published
-    lines of the log  → logMessage, from the level that setLogLevel says
+command_*         → `Talk.command`, acknowledged at once, then as long as it takes, then finally
+Become            → errorCode (a fault's first), summaryState; before the final acknowledgement
+outcomes          → imageRetrievalForArchiving, imageInOODS, taken from the ledger when they are published
+lines of the log  → logMessage, from the level that setLogLevel says
 """
 
 from __future__ import annotations
